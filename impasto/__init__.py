@@ -1,0 +1,46 @@
+"""impasto: train adapters for text-to-image diffusion models.
+
+    import impasto
+    folder, = impasto.train([impasto.RunConfig.model_validate({"data": {"sets": [{"path": "pictures"}]}})])
+    for event in impasto.follow(folder):
+        print(event)
+
+Importing it costs little: torch is imported when something is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from impasto import events as _events
+from impasto.config import RunConfig, load
+from impasto.events import Event
+from impasto.runs.folder import RunFolder
+
+__version__ = "0.1.0"
+__all__ = ["Event", "RunConfig", "follow", "load", "train"]
+
+
+def train(
+    configs: RunConfig | Sequence[RunConfig],
+    *,
+    allow: frozenset[str] = frozenset(),
+    restart: bool = False,
+    show: Callable[[Path, Event], None] | None = None,
+    cache: Path | None = None,
+) -> list[Path]:
+    """Train one run, or several at once on one base, in this process; returns their folders.
+
+    The same as `impasto train`: a run whose folder exists goes on from its last checkpoint. Raises
+    `impasto.errors.UserError` for what a user can mend.
+    """
+    from impasto.engine.run import train as train_all
+
+    several = [configs] if isinstance(configs, RunConfig) else list(configs)
+    return train_all(several, allow=allow, restart=restart, show=show, cache=cache)
+
+
+def follow(folder: Path | str) -> Iterator[Event]:
+    """What a run has told so far, without what a resume took back."""
+    yield from _events.history(_events.read(RunFolder.open(Path(folder)).events))

@@ -1,0 +1,97 @@
+"""Low-rank adaptation of linear and convolution layers (Hu et al. 2021, "LoRA", section 4.1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from impasto.adapters.adapter import AdapterLayer
+from impasto.adapters.config import Lora
+from impasto.adapters.targets import Size
+
+Layer = nn.Linear | nn.Conv2d
+
+
+class LoraLayer(AdapterLayer):
+    """y + alpha / rank * up(down(x)); `down` starts as U(-1/sqrt(fan_in), 1/sqrt(fan_in)), `up` as zero."""
+
+    def __init__(self, base: Layer, size: Size, config: Lora, generator: torch.Generator) -> None:
+        super().__init__()
+        self.lora_down = _down(base, size.rank)
+        self.lora_up = _up(base, size.rank)
+        self.register_buffer("alpha", torch.tensor(size.alpha))
+        self.alpha: Tensor
+        self.scale = size.alpha / size.rank
+        self.dropout = config.dropout
+        self.rank_dropout = config.rank_dropout
+        self.module_dropout = config.module_dropout
+        with torch.no_grad():
+            bound = 1 / math.sqrt(self.lora_down.weight[0].numel())
+            self.lora_down.weight.uniform_(-bound, bound, generator=generator)
+            self.lora_up.weight.zero_()
+
+    @property
+    def rolls(self) -> bool:
+        """Whether a training visit asks for dice at all."""
+        return bool(self.dropout or self.rank_dropout or self.module_dropout)
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: int | None = None) -> Tensor:
+        if dice is None or not self.rolls:
+            return torch.add(y, self.lora_up(self.lora_down(x)), alpha=self.scale)
+        rolls = torch.Generator(x.device).manual_seed(dice)
+        if self.module_dropout and _chance(self.module_dropout, rolls):
+            return y
+        low, scale = self.lora_down(x), self.scale  # [N, ..., rank] or [N, rank, H, W]
+        if self.dropout:
+            keep = torch.rand(low.shape, generator=rolls, device=low.device) >= self.dropout
+            low = low * keep / (1 - self.dropout)
+        if self.rank_dropout:
+            low = low * _rank_mask(low, self.rank_dropout, rolls)
+            scale = scale / (1 - self.rank_dropout)
+        return torch.add(y, self.lora_up(low), alpha=scale)
+
+    def weight(self, base: nn.Module) -> Tensor:
+        assert isinstance(base, Layer)
+        down = self.lora_down.weight.flatten(1)  # [rank, in * kernel]
+        up = self.lora_up.weight.flatten(1)  # [out, rank]
+        return base.weight.float() + self.scale * (up @ down).reshape(base.weight.shape)
+
+    def rescale(self) -> None:
+        """Take the scale from alpha and rank as they now are: after loading a file."""
+        self.scale = float(self.alpha) / self.lora_down.weight.shape[0]
+
+
+def _down(base: Layer, rank: int) -> Layer:
+    if isinstance(base, nn.Linear):
+        return nn.Linear(base.in_features, rank, bias=False)
+    assert base.groups == 1, "grouped convolutions have no low-rank form here"
+    assert isinstance(base.padding, tuple)
+    return nn.Conv2d(
+        base.in_channels, rank, _pair(base.kernel_size), _pair(base.stride), _pair(base.padding), _pair(base.dilation),
+        bias=False,
+    )  # fmt: skip
+
+
+def _up(base: Layer, rank: int) -> Layer:
+    if isinstance(base, nn.Linear):
+        return nn.Linear(rank, base.out_features, bias=False)
+    return nn.Conv2d(rank, base.out_channels, 1, bias=False)
+
+
+def _pair(value: tuple[int, ...]) -> tuple[int, int]:
+    return value[0], value[1]
+
+
+def _chance(share: float, rolls: torch.Generator) -> bool:
+    """One roll without touching the device's stream: the seed itself is the dice."""
+    return torch.rand((), generator=torch.Generator().manual_seed(rolls.initial_seed())).item() < share
+
+
+def _rank_mask(low: Tensor, share: float, rolls: torch.Generator) -> Tensor:
+    """[N, rank] of ones and zeros, shaped to broadcast over tokens or places."""
+    rank_dim = 1 if low.ndim == 4 else low.ndim - 1
+    shape = [1] * low.ndim
+    shape[0], shape[rank_dim] = low.shape[0], low.shape[rank_dim]
+    return (torch.rand(shape, generator=rolls, device=low.device) >= share).to(low.dtype)

@@ -1,0 +1,215 @@
+"""Settings that are each right and cannot be right together, or ask for what is not there.
+
+All of it is found without a model and without torch, before a run is made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from impasto.config import MODEL_NAMES, RunConfig
+from impasto.data.config import Buckets, Captions, Dataset
+from impasto.errors import Problem
+from impasto.optim.config import CosineRestarts, WarmupStableDecay
+from impasto.settings.places import Key
+from impasto.settings.source import Source, dotted, shown
+from impasto.settings.suggest import nearest
+
+SIDES = 8
+"""Every known base needs sides that are multiples of this."""
+
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
+
+
+def check(config: RunConfig, source: Source | None = None) -> list[Problem]:
+    """All that keeps a run from starting as far as settings and folders tell."""
+    source = source or Source()
+    rules = (_name, _length, _learning, _sizes, _shown, _pictures, _model, _output)
+    found = [each for rule in rules for each in rule(config)]
+    return [Problem(code, what, source.place(key), _spelt(fix, key, source)) for code, key, what, fix in found]
+
+
+def _spelt(fix: str, key: Key, source: Source) -> str:
+    """The fix as it is written where the setting was given."""
+    line = f"{key[-1]} = "
+    on_command_line = source.from_command_line(key) and fix.startswith(line)
+    return f"{dotted(key)}={fix.removeprefix(line)}" if on_command_line else fix
+
+
+def check_together(configs: Sequence[RunConfig]) -> list[Problem]:
+    """What keeps runs from being trained by one command: two may not have one folder."""
+    seen: set[Path] = set()
+    problems = []
+    for config in configs:
+        folder = run_folder(config)
+        if folder in seen:
+            what = f"two runs would live in {folder}"
+            problems.append(Problem("E-CFG-035", what, "name", 'give each its own: name = "…"'))
+        seen.add(folder)
+    return problems
+
+
+def run_folder(config: RunConfig) -> Path:
+    """Where a run lives, whole."""
+    return Path(os.path.abspath(config.output.folder.expanduser() / config.name))
+
+
+Found = Iterator[tuple[str, Key, str, str]]
+"""Code, key, what is wrong, how to mend it."""
+
+
+def _name(config: RunConfig) -> Found:
+    name = config.name
+    stem = name.split(".")[0].rstrip(" ").upper()
+    if stem in _DEVICES:
+        yield "E-CFG-020", ("name",), f"{shown(name)} is the name of a device on Windows", f'name = "{name}-lora"'
+    if name != name.strip() or name.endswith(".") or name.startswith("."):
+        better = name.strip(" .") or "lora"
+        yield "E-CFG-020", ("name",), f"{shown(name)} starts or ends with a dot or a space", f'name = "{better}"'
+    if len(name.encode("utf-8", "replace")) > 200:
+        yield "E-CFG-020", ("name",), "the name is too long for a file: over 200 bytes", "shorten it"
+
+
+def _length(config: RunConfig) -> Found:
+    steps, schedule = config.train.steps, config.optim.schedule
+    if steps is None:
+        return
+    warmup = schedule.warmup if isinstance(schedule.warmup, int) else 0
+    decay = schedule.decay if isinstance(schedule, WarmupStableDecay) and isinstance(schedule.decay, int) else 0
+    key = ("optim", "schedule", "warmup")
+    if warmup > steps:
+        yield "E-CFG-021", key, f"a warm-up of {warmup} steps is longer than the run of {steps}", "warmup = 0.05"
+    elif warmup + decay > steps:
+        what = f"warm-up and decay ({warmup} + {decay} steps) are longer than the run of {steps}"
+        yield "E-CFG-021", ("optim", "schedule", "decay"), what, "decay = 0.2"
+    if isinstance(schedule, CosineRestarts) and schedule.cycles > steps:
+        what = f"{schedule.cycles} cycles do not fit into {steps} steps"
+        yield "E-CFG-021", ("optim", "schedule", "cycles"), what, "cycles = 1"
+
+
+def _learning(config: RunConfig) -> Found:
+    targets, optim = config.adapter.targets, config.optim
+    if not targets.unet and not targets.text_encoder:
+        what = "no part gets an adapter: nothing would be trained"
+        yield "E-CFG-022", ("adapter", "targets", "unet"), what, "unet = true"
+        return
+    rates = {
+        "unet": (targets.unet, optim.unet_learning_rate),
+        "text_encoder": (targets.text_encoder, optim.text_encoder_learning_rate),
+    }
+    effective = [optim.learning_rate if rate is None else rate for used, rate in rates.values() if used]
+    if not any(effective):
+        what = "the learning rate of every trained part is 0: nothing would be learnt"
+        yield "E-CFG-023", ("optim", "learning_rate"), what, "learning_rate = 1e-4"
+
+
+def _sizes(config: RunConfig) -> Found:
+    sizes: list[tuple[Key, object]] = [(("data", "resolution"), config.data.resolution)]
+    sizes += [(("data", "sets", number, "resolution"), each.resolution) for number, each in enumerate(config.data.sets)]
+    for number, prompt in enumerate(config.preview.prompts):
+        sizes += [(("preview", "prompts", number, side), getattr(prompt, side)) for side in ("width", "height")]
+    for key, value in sizes:
+        sides = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(side, int) and side % SIDES for side in sides):
+            near = [max(SIDES, round(side / SIDES) * SIDES) for side in sides if isinstance(side, int)]
+            fix = f"{key[-1]} = {shown(near if isinstance(value, tuple) else near[0])}"
+            yield "E-CFG-024", key, f"{shown(value)}: a side must be a multiple of {SIDES}", fix
+    yield from _buckets(config.data.buckets)
+
+
+def _buckets(buckets: Buckets) -> Found:
+    if buckets.smallest and buckets.largest and buckets.smallest > buckets.largest:
+        what = f"smallest ({buckets.smallest}) is larger than largest ({buckets.largest})"
+        yield "E-CFG-024", ("data", "buckets", "smallest"), what, f"smallest = {buckets.largest}"
+    if buckets.step and buckets.step % SIDES:
+        what = f"{buckets.step}: a bucket's sides must be multiples of {SIDES}"
+        yield "E-CFG-024", ("data", "buckets", "step"), what, "step = 64"
+
+
+def _shown(config: RunConfig) -> Found:
+    preview, validation = config.preview, config.validation
+    for name in ("every_steps", "every_epochs"):
+        if getattr(preview, name) is not None and not preview.prompts:
+            what = "previews are asked for, but there is nothing to draw"
+            yield "E-CFG-025", ("preview", name), what, 'add [[preview.prompts]] with text = "…", or delete this line'
+    if validation.every_steps is not None and not any(each.role == "validation" for each in config.data.sets):
+        what = "a loss is to be measured, but no set holds pictures for it"
+        fix = 'add [[data.sets]] with role = "validation", or delete this line'
+        yield "E-CFG-026", ("validation", "every_steps"), what, fix
+
+
+def _pictures(config: RunConfig) -> Found:
+    sets = config.data.sets
+    if not sets:
+        fix = "add [[data.sets]] with path = 'folder of pictures', or data.sets.0.path=… on the command line"
+        yield "E-CFG-027", ("data", "sets"), "there are no pictures to learn from", fix
+    yield from _metadata(config.data.captions, ("data", "captions"))
+    for number, dataset in enumerate(sets):
+        key: Key = ("data", "sets", number)
+        yield from _folder(dataset, (*key, "path"))
+        if dataset.captions:
+            yield from _metadata(dataset.captions, (*key, "captions"))
+        if dataset in sets[:number]:
+            fix = "delete one, and set repeats = 2 on the other to see it twice as often"
+            yield "E-CFG-028", (*key, "path"), f"{dataset.path} is given twice with the same settings", fix
+    learnt = {_real(each.path) for each in sets if each.role == "train"}
+    for number, dataset in enumerate(sets):
+        if dataset.role == "validation" and _real(dataset.path) in learnt:
+            what = f"{dataset.path} is trained on, so its loss says nothing as validation"
+            yield "E-CFG-028", ("data", "sets", number, "role"), what, "put some pictures into a folder of their own"
+
+
+def _folder(dataset: Dataset, key: Key) -> Found:
+    path = Path(os.path.abspath(dataset.path))
+    if not path.exists():
+        yield "E-CFG-029", key, f"there is no folder {path}", _like(path)
+    elif not path.is_dir():
+        yield "E-CFG-029", key, f"{path} is a file, not a folder", f"path = {shown(str(path.parent))}"
+    elif not os.access(path, os.R_OK | os.X_OK):
+        yield "E-CFG-029", key, f"the folder {path} may not be read by this account", "change its rights"
+
+
+def _metadata(captions: Captions, section: Key) -> Found:
+    if captions.metadata is not None and not captions.metadata.is_file():
+        path = Path(os.path.abspath(captions.metadata))
+        yield "E-CFG-030", (*section, "metadata"), f"there is no file {path}", _like(path, "metadata")
+
+
+def _like(path: Path, name: str = "path") -> str:
+    """What a missing path was probably meant to be."""
+    try:
+        known = sorted(os.listdir(path.parent))[:10_000]
+    except OSError:
+        above = next((each for each in path.parents if each.is_dir()), path.parent)
+        return f"check the path: {shown(str(above))[1:-1]} exists, what follows does not"
+    near = nearest(path.name, known) if path.name else None
+    return f"{name} = {shown(str(path.parent / near))}" if near else "check the path; the folder above it exists"
+
+
+def _model(config: RunConfig) -> Found:
+    if config.model.path in MODEL_NAMES:
+        return
+    key, path = ("model", "path"), Path(os.path.abspath(config.model.path))
+    if not path.exists():
+        fix = nearest(path.name, MODEL_NAMES)
+        yield "E-CFG-031", key, f"there is no folder {path}", f'path = "{fix}"' if fix else _like(path)
+
+
+def _output(config: RunConfig) -> Found:
+    key, folder = ("output", "folder"), run_folder(config).parent
+    if folder == Path(folder.anchor):
+        yield "E-CFG-032", key, f"{folder} is the top of a disk", 'folder = "runs"'
+    for dataset in config.data.sets:
+        pictures = _real(dataset.path)
+        if pictures in (run := _real(folder), *run.parents) or pictures == _real(run_folder(config)):
+            what = f"{folder} is in the picture folder {dataset.path}, which is never written to"
+            yield "E-CFG-032", key, what, 'choose a folder outside of it: folder = "runs"'
+            break
+    if folder.exists() and not folder.is_dir():
+        yield "E-CFG-032", key, f"{folder} is a file", 'folder = "runs"'
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))

@@ -1,0 +1,151 @@
+"""Using and looking at files: drawing with adapters, what a file holds, the store of encoded pictures."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from pydantic import ValidationError
+
+from impasto.cli.text import amount, columns
+from impasto.engine.config import Prompt, Sampler
+from impasto.errors import ConfigError, DiskError, Problem
+from impasto.families.config import Model
+from impasto.settings.problems import explain
+from impasto.settings.source import Source
+from impasto.store import Store, default_root
+
+_USUAL = Prompt(text="")
+
+
+def sample(
+    *,
+    prompt: str,
+    adapter: Annotated[list[str] | None, Parameter(name="--adapter")] = None,
+    model: str = Model().path,
+    negative: str = _USUAL.negative,
+    seed: int = _USUAL.seed,
+    steps: int = _USUAL.steps,
+    guidance: float = _USUAL.guidance,
+    sampler: Sampler = _USUAL.sampler,
+    width: int | None = None,
+    height: int | None = None,
+    out: Path = Path("sample.png"),
+) -> None:
+    """Draw a picture with a base model and adapters.
+
+    Parameters
+    ----------
+    prompt
+        What to draw.
+    adapter
+        An adapter file, or file:weight as in anna.safetensors:0.8. May be repeated.
+    model
+        The base: pocket, or a folder in diffusers' layout.
+    negative
+        What not to draw.
+    seed
+        The noise it starts from.
+    steps
+        Denoising steps.
+    guidance
+        How closely the words are followed.
+    sampler
+        How the noise is taken away.
+    width
+        Pixels; the model's own if not given.
+    height
+        Pixels; the model's own if not given.
+    out
+        The picture's file.
+    """
+    values = {
+        "text": prompt, "negative": negative, "seed": seed, "steps": steps, "guidance": guidance, "sampler": sampler,
+        "width": width, "height": height,
+    }  # fmt: skip
+    try:
+        asked = Prompt.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(*explain(error, values, Prompt, Source("command line"))) from None
+    adapters = [_weighted(each) for each in adapter or ()]
+    from impasto.engine.sample import draw
+
+    print(draw(Model(path=model), asked, adapters=adapters, out=out))
+
+
+def inspect(file: Path, /) -> None:
+    """Tell what an adapter file or a checkpoint folder holds.
+
+    Parameters
+    ----------
+    file
+        A .safetensors file, or the folder of a checkpoint.
+    """
+    from impasto.weights.inspect import inspect as looked_into
+
+    for line in looked_into(file).lines():
+        print(line)
+
+
+def cache(action: Literal["list", "verify", "gc"], /, *, days: float = 30.0, folder: Path | None = None) -> None:
+    """Look after the store of encoded pictures and captions. Whatever is removed is made again when needed.
+
+    Parameters
+    ----------
+    action
+        list: what is kept; verify: read all of it; gc: remove what was not used lately.
+    days
+        For gc: how many days without use make something old.
+    folder
+        The store, in place of the usual one.
+    """
+    if not (math.isfinite(days) and days >= 0):
+        raise ConfigError(Problem("E-CLI-001", f"--days {days} is no number of days", "command line", "--days 30"))
+    store = Store(folder or default_root(os.environ))
+    if action == "list":
+        _list(store)
+    elif action == "verify":
+        _verify(store)
+    else:
+        swept = store.sweep(older_than_days=days)
+        print(f"removed {swept.blobs} entries, {amount(swept.size)}, not used for {days:g} days")
+
+
+def _list(store: Store) -> None:
+    counts: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for entry in store.entries():
+        counts[entry.kind] += 1
+        sizes[entry.kind] += entry.size
+    print(store.root)
+    if counts:
+        rows = [[kind, str(counts[kind]), amount(sizes[kind])] for kind in sorted(counts)]
+        print(columns(["kind", "entries", "size"], rows))
+    print(f"{counts.total()} entries, {amount(sizes.total())}")
+
+
+def _verify(store: Store) -> None:
+    problems: Sequence[Problem] = store.verify()
+    if problems:
+        raise DiskError(*problems)
+    print(f"all of {store.root} is whole")
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    """`anna.safetensors:0.8` as a file and its weight."""
+    path, _, weight = text.rpartition(":")
+    try:
+        given = (Path(path), float(weight)) if path else (Path(text), 1.0)
+    except ValueError:
+        given = (Path(text), 1.0)
+    if not given[0].is_file():
+        what = f"there is no adapter file {given[0].absolute()}"
+        raise ConfigError(Problem("E-CLI-001", what, "command line --adapter", "check the path"))
+    if not math.isfinite(given[1]):
+        raise ConfigError(Problem("E-CLI-001", f"{text}: no such weight", "command line --adapter", f"{path}:1.0"))
+    return given

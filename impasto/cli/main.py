@@ -1,0 +1,53 @@
+"""The commands: parse, call, print. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from impasto.cli import about, files, runs, training
+from impasto.cli.usage import PlainHelp
+from impasto.errors import ConfigError, Problem
+
+EPILOGUE = "Settings: `impasto explain`. Every command takes --help, and --debug to show where an error came from."
+
+app = App(
+    name="impasto",
+    help="Train LoRA adapters for text-to-image diffusion models.",
+    help_epilogue=EPILOGUE,
+    help_formatter=PlainHelp(),
+    version=about.installed_version,
+    default_parameter=Parameter(negative=(), consume_multiple=False),
+    result_action="return_value",
+)
+for command in (
+    about.new,
+    training.train,
+    training.resume,
+    runs.runs,
+    runs.show,
+    runs.stop,
+    runs.save,
+    runs.preview,
+    files.sample,
+    files.inspect,
+    files.cache,
+    about.explain,
+    about.schema,
+    about.doctor,
+    about.quickstart,
+    about.version,
+):
+    app.command(command)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Carry out one command line. A usage error becomes a ConfigError (exit code 2)."""
+    try:
+        app(list(arguments), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        what = " ".join(str(error).split())
+        command = " ".join(error.command_chain or ())
+        fix = f"see `impasto {command} --help`" if command else "see `impasto --help`"
+        raise ConfigError(Problem("E-CLI-001", what, "command line", fix)) from None

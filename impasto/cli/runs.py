@@ -1,0 +1,198 @@
+"""Looking at runs, and asking something of one that is training."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from impasto import events
+from impasto.cli.text import amount, columns, number
+from impasto.config import RunConfig, differences, load
+from impasto.errors import ConfigError, Problem, UserError
+from impasto.events import Preview, Proven, Saved, Started, Step, Validated, Warned
+from impasto.runs import control
+from impasto.runs.folder import RunFolder, State, runs_in
+from impasto.settings.source import shown
+from impasto.settings.suggest import nearest
+
+RUNS = Path("runs")
+_ENDS = 1 << 16
+
+
+def runs(*, runs: Path = RUNS) -> None:
+    """List the runs: where they stand, and what they made.
+
+    Parameters
+    ----------
+    runs
+        The folder of runs.
+    """
+    rows = [_row(run) for run in sorted(runs_in(runs), key=_touched)]
+    if rows:
+        print(columns(["name", "state", "step", "loss", "last sign", "file"], rows))
+    else:
+        print(f"no runs in {runs.absolute()}")
+
+
+def show(run: str, /, *, runs: Path = RUNS) -> None:
+    """Tell all about a run: its settings, progress, losses, files, previews and proof.
+
+    Parameters
+    ----------
+    run
+        A run folder, or the name of a run in the folder of runs.
+    runs
+        The folder of runs.
+    """
+    folder = found(run, runs)
+    state, told = folder.state(), events.history(events.read(folder.events))
+    print(f"{folder.name}: {_standing(state, _total(told))}")
+    if state.error:
+        print(state.error)
+    for title, lines in _chapters(folder, told):
+        if lines:
+            print(f"\n{title}")
+            print("\n".join(f"  {line}" for line in lines))
+
+
+def stop(run: str, /, *, runs: Path = RUNS) -> None:
+    """Ask a run to stop after its next step; it saves first and can go on later.
+
+    Parameters
+    ----------
+    run
+        A run folder, or the name of a run in the folder of runs.
+    runs
+        The folder of runs.
+    """
+    _ask(run, runs, "stop")
+
+
+def save(run: str, /, *, runs: Path = RUNS) -> None:
+    """Ask a run to save after its next step.
+
+    Parameters
+    ----------
+    run
+        A run folder, or the name of a run in the folder of runs.
+    runs
+        The folder of runs.
+    """
+    _ask(run, runs, "save")
+
+
+def preview(run: str, /, *, runs: Path = RUNS) -> None:
+    """Ask a run to draw its previews after its next step.
+
+    Parameters
+    ----------
+    run
+        A run folder, or the name of a run in the folder of runs.
+    runs
+        The folder of runs.
+    """
+    _ask(run, runs, "preview")
+
+
+def found(run: str, runs: Path) -> RunFolder:
+    """The run of this path or name."""
+    for path in (Path(run), runs / run):
+        if (path / "config.toml").is_file():
+            return RunFolder.open(path)
+    names = [each.path.name for each in runs_in(runs)]
+    near = nearest(run, names)
+    fix = f"did you mean {near}?" if near else f"`impasto runs --runs {runs}` lists them"
+    raise ConfigError(Problem("E-CFG-034", f"there is no run {run}, here or in {runs.absolute()}", "command line", fix))
+
+
+def _ask(run: str, runs: Path, request: control.Request) -> None:
+    folder = found(run, runs)
+    state = folder.state()
+    if state.stage != "running":
+        what = f"{folder.name} is not running: it is {state.stage}"
+        fix = f"`impasto resume {run}`" if state.stage in ("interrupted", "failed") else "see `impasto runs`"
+        raise ConfigError(Problem("E-CFG-034", what, "command line", fix))
+    control.ask(folder, request)
+    print(f"{folder.name} was asked to {request}; it does so after its next step")
+
+
+@dataclass(frozen=True)
+class _Glance:
+    """The first and the last events: enough for a line in a table, however long the run."""
+
+    total: int
+    loss: float | None
+
+
+def _glance(run: RunFolder) -> _Glance:
+    try:
+        with run.events.open("rb") as file:
+            first = file.read(_ENDS)
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return _Glance(0, None)
+    begun = [event for line in first.splitlines() if (event := events.parse(line))]
+    last = events.tail(run.events, max(0, size - _ENDS))[0]
+    losses = [event.loss for event in last if isinstance(event, Step)]
+    return _Glance(_total([*begun, *last]), losses[-1] if losses else None)
+
+
+def _row(run: RunFolder) -> list[str]:
+    state, glance = run.state(), _glance(run)
+    steps = f"{state.step}/{glance.total}" if glance.total else str(state.step)
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(_touched(run)))
+    return [run.name, state.stage, steps, number(glance.loss), when, run.final.name if run.final.is_file() else ""]
+
+
+def _touched(run: RunFolder) -> float:
+    path = run.events if run.events.is_file() else run.config
+    return path.stat().st_mtime if path.is_file() else 0.0
+
+
+def _standing(state: State, total: int) -> str:
+    words = f"{state.stage}, step {state.step}" + (f" of {total}" if total else "")
+    words += f", can go on from step {state.saved}" if state.saved and state.stage in ("interrupted", "failed") else ""
+    return words + (f" ({state.holder})" if state.holder else "")
+
+
+def _total(told: Sequence[events.Event]) -> int:
+    return next((event.steps for event in reversed(told) if isinstance(event, Started)), 0)
+
+
+def _chapters(run: RunFolder, told: Sequence[events.Event]) -> list[tuple[str, list[str]]]:
+    record = run.record()
+    similarity = {key: value for key, value in record.items() if "similar" in key}
+    return [
+        ("settings that differ from the defaults", _changed(run)),
+        ("last losses", [f"step {each.step}: {number(each.loss)}" for each in told if isinstance(each, Step)][-5:]),
+        ("validation", [_validated(each) for each in told if isinstance(each, Validated)][-3:]),
+        ("files", [f"{path} ({amount(path.stat().st_size)})" for path in _adapter_files(run)]),
+        ("previews", [f"step {each.step}: {each.file}" for each in told if isinstance(each, Preview)][-8:]),
+        ("proof", [_proven(each) for each in told if isinstance(each, Proven)][-3:]),
+        ("similarity", [f"{key}: {value}" for key, value in similarity.items()]),
+        ("warnings", [f"{each.code} {each.text}" for each in told if isinstance(each, Warned)][-5:]),
+        ("last save", [f"step {each.step}" for each in told if isinstance(each, Saved)][-1:]),
+    ]
+
+
+def _changed(run: RunFolder) -> list[str]:
+    try:
+        config = load(run.config)
+    except UserError as error:
+        return [str(problem) for problem in error.problems]
+    return [f"{key} = {shown(new)}" for key, _, new in differences(RunConfig(), config) if new is not None]
+
+
+def _adapter_files(run: RunFolder) -> list[Path]:
+    return [*run.adapters(), *([run.final] if run.final.is_file() else [])]
+
+
+def _validated(event: Validated) -> str:
+    return f"step {event.step}: " + ", ".join(f"{level} {number(loss)}" for level, loss in event.losses.items())
+
+
+def _proven(event: Proven) -> str:
+    return f"step {event.step}: {event.matched} of {event.expected} layers, difference {number(event.difference)}"

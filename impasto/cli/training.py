@@ -1,0 +1,148 @@
+"""Training from the command line: new runs, fleets and runs that go on."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from impasto.checks import check, check_together
+from impasto.cli.display import watching
+from impasto.cli.runs import found
+from impasto.config import RunConfig, read
+from impasto.errors import ConfigError, Problem
+from impasto.settings.toml import literal
+
+Allow = Annotated[list[str] | None, Parameter(name="--allow")]
+
+
+def train(
+    *what: str, allow: Allow = None, restart: bool = False, plain: bool = False, runs: Path | None = None
+) -> None:
+    """Train runs; those whose folder exists go on where they were.
+
+    Parameters
+    ----------
+    what
+        Files of settings (several train side by side on one base), settings as `adapter.rank=8` that are laid over
+        them, or just a folder of pictures.
+    allow
+        A changed setting, by its dotted name, that an existing run may go on with. May be repeated.
+    restart
+        Begin anew: an existing run folder is moved aside, not deleted.
+    plain
+        Print plain lines instead of a live display.
+    runs
+        The folder for run folders, in place of output.folder.
+    """
+    files, pictures, settings = _sorted(what)
+    if runs is not None:
+        settings.append(f"output.folder={literal(str(runs))}")
+    if pictures and files:
+        fix = "name the pictures in the file, under [[data.sets]]"
+        raise ConfigError(Problem("E-CLI-001", "files and folders of pictures together", "command line", fix))
+    if pictures:
+        settings = _for_pictures(pictures, settings)
+    _train([(file, settings) for file in files] or [(None, settings)], allow, restart=restart, plain=plain)
+
+
+def resume(*run: str, allow: Allow = None, plain: bool = False, runs: Path = Path("runs")) -> None:
+    """Go on with runs from their last checkpoint, with the settings in their folders.
+
+    Parameters
+    ----------
+    run
+        Run folders, or names of runs in the folder of runs; and settings as `train.steps=2000` to change.
+    allow
+        A changed setting, by its dotted name, that may differ from before. May be repeated.
+    plain
+        Print plain lines instead of a live display.
+    runs
+        The folder of runs.
+    """
+    settings = [each for each in run if _is_setting(each)]
+    names = [each for each in run if not _is_setting(each)]
+    if not names:
+        raise ConfigError(Problem("E-CLI-001", "no run is named", "command line", "see `impasto runs`"))
+    folders = [found(name, runs) for name in names]
+    _train(
+        [
+            (str(run.config), [*settings, f"output.folder={literal(str(run.path.absolute().parent))}"])
+            for run in folders
+        ],
+        allow,
+        restart=False,
+        plain=plain,
+    )
+
+
+def _train(
+    asked: Sequence[tuple[str | None, Sequence[str]]], allow: Sequence[str] | None, *, restart: bool, plain: bool
+) -> None:
+    configs = _loaded(asked)
+    from impasto.engine.run import train as train_all
+
+    with watching(configs, sys.stderr, plain=plain) as show:
+        folders = train_all(configs, allow=frozenset(allow or ()), restart=restart, show=show)
+    for folder in folders:
+        print(folder)
+
+
+def _loaded(asked: Sequence[tuple[str | None, Sequence[str]]]) -> list[RunConfig]:
+    """All settings of all runs, or everything that is wrong with any of them."""
+    configs: list[RunConfig] = []
+    problems: list[Problem] = []
+    for file, settings in asked:
+        try:
+            config, source = read(file, settings)
+        except ConfigError as error:
+            problems += error.problems
+        else:
+            configs.append(config)
+            problems += check(config, source)
+    problems += check_together(configs)
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+    return configs
+
+
+def _sorted(what: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Files of settings, folders of pictures, settings."""
+    files, pictures, settings, problems = [], [], [], []
+    for each in what:
+        path = Path(each)
+        if path.is_dir():
+            pictures.append(each)
+            if (path / "events.jsonl").is_file():
+                fix = f"`impasto resume {each}`, or name the folder of pictures"
+                problems.append(Problem("E-CLI-001", f"{each} is the folder of a run", "command line", fix))
+        elif path.is_file() or each.endswith(".toml"):
+            files.append(each)
+        elif _is_setting(each):
+            settings.append(each)
+        else:
+            what_is_wrong = f"{each!r} is neither a file, nor a folder of pictures, nor a setting like adapter.rank=8"
+            problems.append(Problem("E-CLI-001", what_is_wrong, "command line", "check the path"))
+    if not what:
+        fix = "`impasto train my.toml`, `impasto train folder_of_pictures`, or `impasto new` for a file to start from"
+        problems.append(Problem("E-CLI-001", "nothing to train is named", "command line", fix))
+    if problems:
+        raise ConfigError(*problems)
+    return files, pictures, settings
+
+
+def _is_setting(text: str) -> bool:
+    return re.match(r"[A-Za-z_][\w.-]*=", text) is not None and not Path(text).exists()
+
+
+def _for_pictures(pictures: Sequence[str], settings: Sequence[str]) -> list[str]:
+    sets = [f"data.sets.{number}.path={literal(each)}" for number, each in enumerate(pictures)]
+    if any(each.startswith("name=") for each in settings):
+        return [*sets, *settings]
+    folder = Path(pictures[0]).resolve().name
+    name = re.sub(r"^\d+_", "", re.sub(r'[/\\\x00-\x1f<>:"|?*]+', "-", folder)).strip(" .")[:100]
+    return [*sets, *settings, f"name={literal(name or 'lora')}"]

@@ -1,0 +1,32 @@
+"""What a micro-batch becomes once pictures and captions are numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+Conditioning = Mapping[str, Tensor]
+"""What the words say, by name (`ids` for tokens yet to be encoded, `states` for encoded text ...); dim 0 of every
+tensor is the example."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch, on the device. Dim 0 of every tensor is the example."""
+
+    keys: tuple[str, ...]
+    """The name of each visit, for its dice: (set, example, visit, epoch) as text."""
+
+    latents: Tensor
+    """[N, C, h, w], scaled as the denoiser expects them."""
+
+    cond: Conditioning
+    """The captions of this visit."""
+
+    weight: Tensor
+    """[N], how much each example's loss counts."""
+
+    mask: Tensor | None = None
+    """[N, 1, h, w] in 0..1, how much each place counts; None: all alike."""

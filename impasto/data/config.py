@@ -1,0 +1,176 @@
+"""Pictures, captions, buckets and augmentation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from impasto.schema import FilePath, NaturalInt, PositiveInt, Section, Share
+
+Role = Literal["train", "regularization", "validation"]
+Side = Annotated[int, Field(ge=8, le=16384)]
+Suffix = Annotated[str, Field(pattern=r"^\.[^/\\]+$", max_length=32)]
+
+
+class Captions(Section):
+    """Where captions come from and what happens to them at each visit."""
+
+    extensions: Annotated[tuple[Suffix, ...], Field(strict=False)] = (".txt", ".caption")
+    """Endings of the caption file beside a picture, in order of preference."""
+
+    metadata: FilePath | None = None
+    """A .jsonl file with one object a line (`file_name` and `text`), or a .json object of picture to caption. It goes
+    before caption files. A relative path starts at the folder of the settings file."""
+
+    text: str | None = None
+    """One caption for every picture that has none of its own."""
+
+    missing: Literal["error", "empty", "folder"] = "error"
+    """What a picture without any caption gets: `error` refuses to start and lists them, `empty` the empty caption,
+    `folder` the name of its folder (without the repeats of `10_name`)."""
+
+    prefix: str = ""
+    """Put before every caption, as it stands."""
+
+    suffix: str = ""
+    """Put after every caption, as it stands."""
+
+    separator: Annotated[str, Field(min_length=1, max_length=16)] = ","
+    """What stands between tags."""
+
+    shuffle: bool = False
+    """Put the tags in another order at each visit, so that none is learned by its place."""
+
+    keep_tokens: NaturalInt = 0
+    """Tags at the start that stay in place when the rest is shuffled or dropped: the trigger words."""
+
+    tag_dropout: Share = 0.0
+    """Chance that a tag is left out at a visit."""
+
+    dropout: Share = 0.0
+    """Chance that the whole caption is left out at a visit: keeps the model usable without words."""
+
+
+class Augment(Section):
+    """Changes made to a picture at each visit."""
+
+    flip: bool = False
+    """Mirror left and right, half of the time. Not for anything with text or a parting on one side."""
+
+    random_crop: bool = False
+    """Cut where the dice fall instead of the middle. The picture is then encoded at each visit."""
+
+    color: Share = 0.0
+    """Chance that hue or brightness shift a little. The picture is then encoded at each visit."""
+
+
+class Dataset(Section):
+    """A folder of pictures with one role."""
+
+    path: FilePath
+    """The folder. Sub-folders are read too; those named like `10_name` set their own repeats. A relative path starts at
+    the folder of the settings file, or on the command line at the current folder."""
+
+    role: Role = "train"
+    """`train`; `regularization`: pictures of the class in general, that keep the model from forgetting it;
+    `validation`: never trained on, only measured."""
+
+    repeats: PositiveInt | None = None
+    """How often each picture is seen in an epoch. Unset: as the folder's name says (`10_name`), else once."""
+
+    resolution: Side | Annotated[tuple[Side, Side], Field(strict=False)] | None = None
+    """Pixels of a side, or [width, height]. Unset: the run's, else the base model's own."""
+
+    batch_size: PositiveInt | None = None
+    """Pictures in a micro-batch. Unset: the run's."""
+
+    captions: Captions | None = None
+    """Caption rules of this folder. Unset: the run's."""
+
+    augment: Augment | None = None
+    """Augmentation of this folder. Unset: the run's."""
+
+
+class Buckets(Section):
+    """Pictures of like shape are trained together, each cut as little as possible."""
+
+    enabled: bool = True
+    """Group by shape. Off: everything is cut to the resolution."""
+
+    step: PositiveInt | None = None
+    """Sides are multiples of this many pixels. Unset: what the base model needs (64 for Stable Diffusion 1.x)."""
+
+    smallest: PositiveInt | None = None
+    """The shortest side a bucket may have. Unset: half of the resolution."""
+
+    largest: PositiveInt | None = None
+    """The longest side a bucket may have. Unset: twice the resolution."""
+
+    upscale: bool = True
+    """Enlarge pictures that are too small. Off: they get a bucket of their own size, or one that at most 5 % of
+    enlarging takes them to (`rule = "kohya"`: none)."""
+
+    rule: Literal["log", "kohya"] = "log"
+    """How the nearest shape is found: `log` compares ratios evenly for upright and wide pictures; `kohya` compares them
+    as sd-scripts does, for the same buckets as there."""
+
+
+class Data(Section):
+    """The pictures."""
+
+    sets: Annotated[tuple[Dataset, ...], Field(strict=False)] = ()
+    """The folders."""
+
+    resolution: Side | Annotated[tuple[Side, Side], Field(strict=False)] | None = None
+    """Pixels of a side, or [width, height]. Unset: the base model's own."""
+
+    batch_size: PositiveInt = 1
+    """Pictures in a micro-batch: more is steadier and needs more memory."""
+
+    captions: Captions = Captions()
+    """Where captions come from."""
+
+    buckets: Buckets = Buckets()
+    """Grouping by shape."""
+
+    augment: Augment = Augment()
+    """Changes made to a picture at each visit."""
+
+    alpha: Literal["white", "black", "grey"] = "white"
+    """What stands behind transparent pictures."""
+
+    bad_pictures: Literal["skip", "stop"] = "skip"
+    """What happens to pictures that cannot be used: `skip` lists them and goes on while they are few, `stop` never
+    starts with any."""
+
+    bad_share: Share = 0.05
+    """With `skip`: the share of bad pictures that is too much to go on."""
+
+    cache: bool = True
+    """Keep encoded pictures and captions on disk, so that each is encoded once for all runs."""
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> Data:
+        if self.sets and not any(each.role == "train" for each in self.sets):
+            raise ValueError('no set has the role "train": there is nothing to learn')
+        return self
+
+    def captions_of(self, dataset: Dataset) -> Captions:
+        """The caption rules of one set."""
+        return self.captions if dataset.captions is None else dataset.captions
+
+    def augment_of(self, dataset: Dataset) -> Augment:
+        """The augmentation of one set."""
+        return self.augment if dataset.augment is None else dataset.augment
+
+    def batch_size_of(self, dataset: Dataset) -> int:
+        """Pictures in a micro-batch of one set."""
+        return self.batch_size if dataset.batch_size is None else dataset.batch_size
+
+    def resolution_of(self, dataset: Dataset, native: tuple[int, int]) -> tuple[int, int]:
+        """Width and height that one set is trained at; `native` is the base model's own."""
+        for given in (dataset.resolution, self.resolution):
+            if given is not None:
+                return (given, given) if isinstance(given, int) else given
+        return native

@@ -1,0 +1,72 @@
+"""Pictures and captions as the base sees them, each encoded once and kept under the hash of what made it.
+
+A recipe names everything an encoding depends on; another crop, encoder or precision is another recipe, so nothing here
+ever has to be invalidated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from impasto.data.batch import Conditioning
+from impasto.data.buckets import Placement
+
+Recipe = Mapping[str, Any]
+FORMAT = 1
+
+
+class Blobs(Protocol):
+    """Where encodings are kept; `impasto.store.Store` is one."""
+
+    def fetch(self, recipe: Recipe, make: Callable[[], bytes]) -> bytes:
+        """What was kept under a recipe, or else made now and kept."""
+        ...
+
+
+def latents_recipe(example: str, placement: Placement, *, flip: bool, alpha: str, encoder: str) -> Recipe:
+    """What an encoded picture depends on: its bytes, its geometry, what stands behind it, and the encoder's weights."""
+    return {
+        "kind": "latents",
+        "format": FORMAT,
+        "picture": example,
+        "resized": list(placement.resized),
+        "crop": list(placement.crop),
+        "bucket": [placement.bucket.width, placement.bucket.height],
+        "flip": flip,
+        "alpha": alpha,
+        "encoder": encoder,
+    }
+
+
+def text_recipe(ids: Tensor, *, encoder: str, clip_skip: int, precision: str) -> Recipe:
+    """What an encoded caption depends on: its tokens, the encoder's weights, the layer taken and the precision."""
+    return {
+        "kind": "text",
+        "format": FORMAT,
+        "ids": ids.tolist(),
+        "encoder": encoder,
+        "clip_skip": clip_skip,
+        "precision": precision,
+    }
+
+
+def kept(blobs: Blobs | None, recipe: Recipe, make: Callable[[], Conditioning]) -> dict[str, Tensor]:
+    """The tensors of a recipe: from where they are kept, else made now and kept; without `blobs` always made now."""
+    if blobs is None:
+        return _on_host(make())
+    return dict(load(blobs.fetch(recipe, lambda: save(_on_host(make())))))
+
+
+def _on_host(tensors: Conditioning) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
+
+
+def draw_latents(mean: Tensor, std: Tensor, seed: int) -> Tensor:
+    """One draw from the encoder's distribution: [C, h, w], another at each visit."""
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    return mean + std * noise

@@ -1,0 +1,137 @@
+"""Caption files: bytes that someone's editor wrote, as one clean line, or the problem with them."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from impasto.data.findings import Finding, note, shown, stop
+from impasto.data.reading import read
+
+MAX_BYTES = 1 << 20
+"""What is read of a caption file."""
+
+MAX_CHARACTERS = 16_384
+"""What is used of a caption. Text encoders read the first few hundred."""
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)", re.DOTALL)
+_JOINERS = "\u200c\u200d"
+"""Invisible, but part of words and of pictograms."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A caption as it is used, and what had to be done for that. None: it cannot be used at all."""
+
+    caption: str | None
+    findings: tuple[Finding, ...] = ()
+
+
+def read_caption(path: Path) -> Text:
+    """The caption in a file."""
+    where = shown(path)
+    content = read(path, limit=MAX_BYTES)
+    if not isinstance(content, bytes):
+        code = "E-CAP-004" if content.code == "E-IMG-031" else "E-CAP-005"
+        return Text(None, (Finding("stop", replace(content, code=code)),))
+    text = _decoded(content, where)
+    if text.caption is None:
+        return text
+    clean = cleaned(text.caption, where)
+    cut = [note("E-CAP-052", f"is longer than {MAX_BYTES:,} bytes; the rest is not read", where)]
+    return Text(clean.caption, (*text.findings, *(cut if len(content) > MAX_BYTES else ()), *clean.findings))
+
+
+def cleaned(text: str, where: str) -> Text:
+    """One line of visible characters: the first line that has any."""
+    findings = []
+    visible = text if text.isprintable() else "".join(_visible(_ESCAPES.sub("", text)))
+    if len(visible.replace("\n", "")) < len(text.replace("\n", "").replace("\r", "")):
+        findings.append(note("E-CAP-051", "control characters or direction marks are taken out", where))
+    lines = [stripped for line in visible.split("\n") if (stripped := line.strip())]
+    if len(lines) > 1:
+        fix = "put it all on one line to use it"
+        findings.append(note("E-CAP-053", f"has {len(lines)} lines; the first is the caption", where, fix))
+    caption = lines[0] if lines else ""
+    if len(caption) > MAX_CHARACTERS:
+        what = f"has {len(caption):,} characters; the first {MAX_CHARACTERS:,} are used"
+        findings.append(note("E-CAP-052", what, where))
+    return Text(caption[:MAX_CHARACTERS].rstrip(), tuple(findings))
+
+
+# what is below serves the above
+
+
+def _decoded(content: bytes, where: str) -> Text:
+    """UTF-8, or another encoding that is certain."""
+    whole = len(content) <= MAX_BYTES
+    content = content[:MAX_BYTES]
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return _as(encoding, content[len(mark) :], where, whole=whole, known=encoding == "utf-8")
+    if _is_bare_utf16(content):
+        return _as("utf-16-le" if content[1] == 0 else "utf-16-be", content, where, whole=whole, known=False)
+    return _as("utf-8", content, where, whole=whole, known=True)
+
+
+def _as(encoding: str, content: bytes, where: str, *, whole: bool, known: bool) -> Text:
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(content, final=whole)
+    except UnicodeDecodeError as error:
+        return Text(None, (_not_text(content, error, where),))
+    if "\0" in text and _is_binary(content):
+        return Text(None, (_binary(where),))
+    findings = () if known else (note("E-CAP-050", f"is read as {encoding.upper()}", where, "save it as UTF-8"),)
+    return Text(text, findings)
+
+
+def _is_bare_utf16(content: bytes) -> bool:
+    """UTF-16 of plain Latin letters without its mark: every second byte is zero and no other is. Nothing else is."""
+    even, odd = content[::2], content[1::2]
+    return (
+        len(content) >= 4
+        and len(even) == len(odd)
+        and {any(even), any(odd)} == {True, False}
+        and (0 not in (odd if any(odd) else even))
+    )
+
+
+def _not_text(content: bytes, error: UnicodeDecodeError, where: str) -> Finding:
+    if _is_binary(content):
+        return _binary(where)
+    at = error.start
+    what = f"is not UTF-8: byte {at:,} is 0x{content[at]:02x}, and which encoding it is cannot be known"
+    return stop("E-CAP-002", what, where, "save it as UTF-8 in a text editor")
+
+
+def _binary(where: str) -> Finding:
+    return stop("E-CAP-003", "is not a text", where, "remove it, or put the caption in its place")
+
+
+def _is_binary(content: bytes) -> bool:
+    head = content[:4096]
+    return sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head) * 20 > len(head)
+
+
+def _visible(text: str) -> Iterable[str]:
+    for character in text.replace("\r\n", "\n").replace("\r", "\n"):
+        match unicodedata.category(character):
+            case "Cc":
+                yield {"\n": "\n", "\t": " ", "\v": "\n", "\f": "\n"}.get(character, "")
+            case "Zl" | "Zp":
+                yield "\n"
+            case "Cf" | "Cs":
+                yield character if character in _JOINERS else ""
+            case _:
+                yield character

@@ -1,0 +1,160 @@
+"""How long a run lasts, what it saves and what it shows: the sections only the engine reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from impasto.schema import FilePath, NaturalInt, PositiveFloat, PositiveInt, Section, Seed
+
+Sampler = Literal["ddim", "euler", "dpm++2m"]
+
+
+class Train(Section):
+    """How long, and with which dice."""
+
+    steps: PositiveInt | None = None
+    """Optimizer steps in all. Give this or epochs; with neither, a run lasts 10 epochs."""
+
+    epochs: PositiveInt | None = None
+    """Passes over all pictures and their repeats. Give this or steps; with neither, 10."""
+
+    accumulate: PositiveInt = 1
+    """Micro-batches that make one optimizer step: a larger batch without its memory."""
+
+    seed: Seed = 0
+    """Decides every random choice. Two runs with the same seed see the same noise, timesteps and order."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_length(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("steps") is None and value.get("epochs") is None:
+            return {**value, "epochs": 10}
+        return value
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Train:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError(
+                "steps and epochs are both given; delete one (`train.epochs=` does it on the command line)"
+            )
+        return self
+
+
+class Save(Section):
+    """Which adapter files are written, and from where a run can go on."""
+
+    every_steps: PositiveInt | None = None
+    """Save after every so many steps."""
+
+    every_epochs: PositiveInt | None = None
+    """Save after every so many epochs."""
+
+    every_minutes: PositiveFloat | None = None
+    """Save when so many minutes have passed since the last save."""
+
+    keep: PositiveInt | None = None
+    """Adapter files kept beside the final one, the newest ones. Unset: all."""
+
+    keep_checkpoints: Annotated[int, Field(ge=2, le=10**6)] = 2
+    """Checkpoints kept to go on from, the newest ones. At least 2, so that one is always whole."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp16"
+    """Precision of the adapter files. Checkpoints are always fp32."""
+
+    proof: Literal["every", "final", "off"] = "every"
+    """When a written file is loaded again through diffusers on a fresh base, to count its layers and compare a picture."""
+
+
+class Prompt(Section):
+    """A picture to draw while training."""
+
+    text: str
+    """What to draw."""
+
+    negative: str = ""
+    """What not to draw."""
+
+    width: Annotated[int, Field(ge=8, le=8192)] | None = None
+    """Pixels. Unset: the run's resolution."""
+
+    height: Annotated[int, Field(ge=8, le=8192)] | None = None
+    """Pixels. Unset: the run's resolution."""
+
+    seed: Seed = 1
+    """The noise it starts from: the same seed at every step, so that previews can be compared."""
+
+    steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Denoising steps."""
+
+    guidance: Annotated[float, Field(ge=0.0, le=100.0)] = 5.0
+    """How closely the words are followed (classifier-free guidance)."""
+
+    sampler: Sampler = "ddim"
+    """How the noise is taken away."""
+
+
+class Preview(Section):
+    """Pictures drawn while training."""
+
+    prompts: Annotated[tuple[Prompt, ...], Field(strict=False)] = ()
+    """What to draw."""
+
+    every_steps: PositiveInt | None = None
+    """Draw after every so many steps."""
+
+    every_epochs: PositiveInt | None = None
+    """Draw after every so many epochs."""
+
+    at_start: bool = True
+    """Draw before the first step too, to see what the base does by itself."""
+
+
+class Validation(Section):
+    """The loss on the sets with the role `validation`, with the same noise every time."""
+
+    every_steps: PositiveInt | None = None
+    """Measure after every so many steps. Unset: after every epoch."""
+
+    timesteps: Annotated[tuple[Annotated[int, Field(ge=0, lt=1000)], ...], Field(strict=False, min_length=1)] = (
+        100,
+        300,
+        500,
+        700,
+        900,
+    )
+    """The noise levels at which it is measured."""
+
+
+class Output(Section):
+    """Where a run lives."""
+
+    folder: FilePath = Path("runs")
+    """The folder that holds run folders. A relative path starts at the current folder, wherever it is given."""
+
+    log_every: PositiveInt = 1
+    """Write the loss after every so many steps."""
+
+    title: str = ""
+    """Title in the adapter file. Unset: the run's name."""
+
+    author: str = ""
+    """Author in the adapter file."""
+
+    comment: str = ""
+    """A remark for the adapter file."""
+
+
+class Device(Section):
+    """What computes."""
+
+    name: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")] = "auto"
+    """`auto` takes a GPU if there is one; `cpu`, `cuda`, `cuda:1` ... say which."""
+
+    rows: NaturalInt = 0
+    """Examples of all members that may ride in one forward pass. 0: as many as fit."""
+
+    threads: NaturalInt = 0
+    """Processor threads. 0: as many as PyTorch takes. A resume is bit-exact with the same number."""

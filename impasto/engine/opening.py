@@ -1,0 +1,70 @@
+"""Take up a run: a new folder, one to go on with, or one that is finished."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from impasto import config as settings
+from impasto import events, files
+from impasto.checks import run_folder
+from impasto.config import RunConfig
+from impasto.engine import changes
+from impasto.engine.session import Session, Show
+from impasto.errors import LockedError, Problem
+from impasto.events import EventLog
+from impasto.files import JSON
+from impasto.runs.folder import RunFolder
+
+LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
+
+
+@contextmanager
+def opened(config: RunConfig, allow: frozenset[str], restart: bool, show: Show | None) -> Iterator[Session]:
+    """Hold a run's folder for as long as the `with` lasts.
+
+    Raises LockedError (exit code 8) if another process holds it, if something else is in its place, or if it was begun
+    with settings that cannot be changed.
+    """
+    path = run_folder(config)
+    if restart and path.exists():
+        with RunFolder(path).hold():  # not from under a process that trains it
+            pass
+        files.aside(path)
+    folder = _folder(path, config)
+    with folder.hold(), EventLog(folder.events) as log:
+        session = Session(config, folder, log, show)
+        for line in _changed(folder, config, allow):
+            session.tell(events.Noted(text=f"changed: {line}"))
+        files.write(folder.config, settings.dump(config).encode())
+        yield session
+
+
+def _folder(path: Path, config: RunConfig) -> RunFolder:
+    if (path / "config.toml").is_file():
+        return RunFolder.open(path)
+    if path.is_dir() and any(path.iterdir()):
+        fix = "give the run another name, or another output.folder"
+        raise LockedError(Problem("E-RUN-002", "there is something here already that is no run", str(path), fix))
+    return RunFolder.create(path, settings.dump(config), _record())
+
+
+def _changed(folder: RunFolder, config: RunConfig, allow: frozenset[str]) -> list[str]:
+    """What is different from how the run was begun, where that may be."""
+    before = settings.load(folder.config)
+    if not any(folder.checkpoints.iterdir()):
+        return []  # nothing was trained under the old settings yet
+    return changes.check(settings.differences(before, config), allow, str(folder.path))
+
+
+def _record() -> dict[str, JSON]:
+    versions: dict[str, JSON] = {name: metadata.version(name) for name in LIBRARIES}
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "libraries": versions,
+    }

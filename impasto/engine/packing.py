@@ -1,0 +1,74 @@
+"""Which micro-batches share a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from impasto.adapters.riders import Route
+from impasto.data.batch import Batch, Conditioning
+from impasto.objectives.objective import Noised
+
+if TYPE_CHECKING:
+    from impasto.engine.member import Member
+
+
+@dataclass(frozen=True)
+class Part:
+    """One member's micro-batch in one step."""
+
+    member: Member
+    batch: Batch
+    noised: Noised
+    share: float
+    """Its part of the step: one over the number of micro-batches in it."""
+
+    dice: int
+    """Seeds the adapter's dropouts."""
+
+    @property
+    def rows(self) -> int:
+        """Examples in it."""
+        return self.noised.x.shape[0]
+
+    def shape(self) -> tuple[object, ...]:
+        """What must be equal for two parts to be one batch."""
+        cond = tuple((name, tuple(value.shape[1:])) for name, value in sorted(self.batch.cond.items()))
+        return tuple(self.noised.x.shape[1:]), cond
+
+
+def packs(parts: Sequence[Part], rows: int) -> list[list[Part]]:
+    """Parts of equal shape together, in order, up to `rows` examples a pack (0: no limit); a part is never split."""
+    filling: dict[tuple[object, ...], list[Part]] = {}
+    done: list[list[Part]] = []
+    for part in parts:
+        pack = filling.get(part.shape())
+        if pack is None or (rows and sum(each.rows for each in pack) + part.rows > rows):
+            pack = []
+            done.append(pack)
+            filling[part.shape()] = pack
+        pack.append(part)
+    return done
+
+
+def lay_out(pack: Sequence[Part]) -> list[Route]:
+    """Rows 0-3 are Ann's, 4-5 Bob's."""
+    routes, start = [], 0
+    for part in pack:
+        routes.append(Route(part.member.adapter, start, start + part.rows, part.dice))
+        start += part.rows
+    return routes
+
+
+def join(pack: Sequence[Part]) -> tuple[Tensor, Tensor, Conditioning]:
+    """One batch of all parts: noisy latents, timesteps, conditioning."""
+    if len(pack) == 1:
+        return pack[0].noised.x, pack[0].noised.t, pack[0].batch.cond
+    x = torch.cat([part.noised.x for part in pack])
+    t = torch.cat([part.noised.t for part in pack])
+    cond = {name: torch.cat([part.batch.cond[name] for part in pack]) for name in pack[0].batch.cond}
+    return x, t, cond

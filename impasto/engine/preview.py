@@ -1,0 +1,89 @@
+"""Pictures drawn from a base with one adapter, or none: the same code for previews, proofs and `impasto sample`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from io import BytesIO
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from impasto.adapters.adapter import Adapter
+from impasto.adapters.riders import Riders, Route
+from impasto.data.batch import Conditioning
+from impasto.engine.config import Prompt
+from impasto.engine.device import Compute
+from impasto.families.detect import Card
+from impasto.families.family import Family
+from impasto.objectives.sampling import sample
+
+
+def nothing() -> None:
+    """What to poll when nobody can ask for a stop."""
+
+
+@torch.no_grad()
+def draw(
+    family: Family,
+    compute: Compute,
+    prompt: Prompt,
+    card: Card,
+    *,
+    riders: Riders | None = None,
+    adapter: Adapter | None = None,
+    poll: Callable[[], None] = nothing,
+) -> Tensor:
+    """One picture [3, H, W] in 0..1, on the host.
+
+    Without `adapter` the base draws alone. The first noise comes from a host generator with the prompt's seed, as in
+    diffusers' pipelines, so the same seed starts from the same noise there.
+    """
+    latents = first_noise(prompt, card).to(compute.device)
+    guided = prompt.guidance != 1.0
+    words = [prompt.negative, prompt.text] if guided else [prompt.text]
+    with _routed(riders, adapter, len(words)), compute.autocast():
+        cond = family.encode(_on(family.tokenize(words), compute.device))  # once for all denoising steps
+
+    def predict(x: Tensor, t: Tensor) -> Tensor:
+        with _routed(riders, adapter, len(words)), compute.autocast():
+            both = family.predict(x.repeat(len(words), 1, 1, 1), t.repeat(len(words)), cond).float()
+        if not guided:
+            return both
+        without, with_words = both.chunk(2)
+        return without + prompt.guidance * (with_words - without)
+
+    clean = sample(predict, family.process, latents, steps=prompt.steps, sampler=prompt.sampler, poll=poll)
+    with family.vae() as vae:
+        return vae.decode(clean)[0].cpu()
+
+
+def first_noise(prompt: Prompt, card: Card) -> Tensor:
+    """[1, 4, h, w], the noise the picture starts from."""
+    width, height = (side or card.resolution for side in (prompt.width, prompt.height))
+    shape = (1, 4, height // card.factor, width // card.factor)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(prompt.seed))
+
+
+def picture(pixels: Tensor) -> Image.Image:
+    """[3, H, W] in 0..1 -> a picture of 8 bits a channel."""
+    return Image.fromarray((pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
+
+
+def png(pixels: Tensor) -> bytes:
+    """[3, H, W] in 0..1 -> a PNG."""
+    drawn = BytesIO()
+    picture(pixels).save(drawn, "PNG")
+    return drawn.getvalue()
+
+
+def _routed(riders: Riders | None, adapter: Adapter | None, rows: int) -> AbstractContextManager[None]:
+    if riders is None or adapter is None:
+        return nullcontext()
+    return riders.routed([Route(adapter, 0, rows)])
+
+
+def _on(cond: Conditioning, device: torch.device) -> Conditioning:
+    return {name: value.to(device) for name, value in cond.items()}

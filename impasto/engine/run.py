@@ -1,0 +1,190 @@
+"""Train runs: open their folders, prepare what they need, step until all are done.
+
+This is the way from settings to a trained adapter, from top to bottom; the command line, the queue and the library all
+come through `train`.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from impasto import adapters, events, families, objectives
+from impasto.config import RunConfig, base_key
+from impasto.data.loader import Loader
+from impasto.engine import device, opening, prepare
+from impasto.engine.device import Compute
+from impasto.engine.member import Member, part_rates
+from impasto.engine.proving import Witness
+from impasto.engine.session import Session, Show, StopAsked
+from impasto.engine.signals import StopRequest
+from impasto.engine.told import Teller
+from impasto.engine.trainer import Trainer
+from impasto.errors import Stopped, UserError
+from impasto.families import detect
+from impasto.families.detect import Card
+from impasto.families.family import Family
+from impasto.store import Store, default_root
+
+
+def train(
+    configs: Sequence[RunConfig],
+    *,
+    allow: frozenset[str] = frozenset(),
+    restart: bool = False,
+    show: Show | None = None,
+    cache: Path | None = None,
+) -> list[Path]:
+    """Train every run, those on the same base together, and return their folders.
+
+    A run whose folder exists goes on from its last checkpoint; one that is finished is left as it is. `allow` names
+    settings that may differ from the folder's, `restart` moves an old folder aside first, `show` is called with every
+    event, `cache` is where encoded pictures are kept (default: the user's cache folder).
+
+    Raises UserError for what a user can mend, and Stopped when a signal asked for the end. A run that fails leaves the
+    others of its fleet to their end; then its error is raised.
+    """
+    stop, store = StopRequest(), Store(cache or default_root(os.environ))
+    failures: list[UserError] = []
+    with stop.listening(), ExitStack() as held:
+        sessions = [held.enter_context(opening.opened(each, allow, restart, show)) for each in configs]
+        for together in fleets(sessions):
+            failures += Fleet(together, store, stop).train()
+    if failures:
+        raise failures[0]
+    return [session.folder.path for session in sessions]
+
+
+def fleets(sessions: Iterable[Session]) -> list[list[Session]]:
+    """Runs that may share a base, together."""
+    found: dict[str, list[Session]] = {}
+    for session in sessions:
+        found.setdefault(base_key(session.config), []).append(session)
+    return list(found.values())
+
+
+class Fleet:
+    """Runs that train at once on one frozen base."""
+
+    def __init__(self, sessions: Sequence[Session], store: Store, stop: StopRequest) -> None:
+        self._sessions = list(sessions)
+        self._store = store
+        self._stop = stop
+        self._failures: list[UserError] = []
+
+    def train(self) -> list[UserError]:
+        """Train until every run is done; returns what ended a run early. What ends all of them is raised."""
+        with ExitStack() as held:
+            try:
+                card, totals = self._plan()
+                if self._sessions:
+                    trainer, witness = self._load(card, totals, held)
+                    with self._stop.training():
+                        self._train(trainer, witness)
+            except UserError as error:
+                for session in self._sessions:
+                    session.fail(error)
+                raise
+        return self._failures
+
+    def _plan(self) -> tuple[Card, dict[str, int]]:
+        """Look at all pictures of all runs before any weight is read, and leave out what is finished."""
+        card = detect.look(self._sessions[0].config.model)
+        totals = {}
+        for session in list(self._sessions):
+            session.card = card
+            session.feed = prepare.look(session.config, card, self._store, session.tell)
+            total = session.feed.plan.total_steps(session.config.train)
+            totals[str(session.folder.path)] = total
+            if session.finished_at >= total:
+                session.tell(events.Noted(text=f"already finished, all {total} steps: {session.folder.final}"))
+                self._sessions.remove(session)
+        return card, totals
+
+    def _load(self, card: Card, totals: dict[str, int], held: ExitStack) -> tuple[Trainer, Witness]:
+        config = self._sessions[0].config
+        compute = device.choose(config.device, config.model.precision)
+        for session in self._sessions:
+            session.tell(events.Phase(name="load"))
+        family = families.load(card, config.model, device=compute.device, dtype=compute.dtype)
+        trainer = Trainer(family, compute, config.device.rows)
+        for session in self._sessions:
+            self._admit(session, trainer, totals[str(session.folder.path)], held)
+        return trainer, Witness(card, config.model, compute)
+
+    def _admit(self, session: Session, trainer: Trainer, total: int, held: ExitStack) -> None:
+        """Make a run's member, as it was when it was last saved, and let it ride."""
+        config, family, compute = session.config, trainer.family, trainer.compute
+        source = prepare.Source(config, session.feed, session.card, family, compute, self._store)
+        source.fill(session.tell)
+        held.enter_context(source.live())
+        session.member = member(config, family, compute, total)
+        session.member.feed(Loader(source.step, last=total))
+        held.callback(session.member.close)
+        session.held_out = [source.batch(micro) for micro in session.feed.held_out]
+        base_hash = self._store.fingerprint(session.card.weights("unet"))
+        session.teller = Teller(config, session.card, session.feed, compute, base_hash, uuid.uuid4().hex, total)
+        session.restore()
+        session.begin()
+        trainer.add(session.member)
+
+    def _train(self, trainer: Trainer, witness: Witness) -> None:
+        poll = self._stop.poll
+        try:
+            for session in list(self._sessions):
+                self._apart(session, trainer, partial(first, session, trainer, witness, poll))
+            while self._sessions:
+                poll()
+                for failed, error in trainer.step().items():
+                    self._lose(next(each for each in self._sessions if each.member is failed), trainer, error)
+                for session in list(self._sessions):
+                    self._apart(session, trainer, partial(session.after_step, trainer, witness, poll))
+                    if session.done:
+                        self._leave(session, trainer)
+        except Stopped:
+            for session in self._sessions:
+                session.interrupt(trainer)
+            raise
+
+    def _apart(self, session: Session, trainer: Trainer, act: Callable[[], None]) -> None:
+        """Whatever happens to one run in `act` is no other run's business."""
+        try:
+            act()
+        except StopAsked:
+            self._leave(session, trainer)
+        except UserError as error:
+            self._lose(session, trainer, error)
+
+    def _lose(self, session: Session, trainer: Trainer, error: UserError) -> None:
+        session.fail(error)
+        self._failures.append(error)
+        self._leave(session, trainer)
+
+    def _leave(self, session: Session, trainer: Trainer) -> None:
+        if session in self._sessions:
+            self._sessions.remove(session)
+            trainer.remove(session.member)
+            session.member.close()
+
+
+def member(config: RunConfig, family: Family, compute: Compute, total: int) -> Member:
+    """A run's member before its first step. Parts whose learning rate is 0 have no adapter at all."""
+    rates = part_rates(config)
+    targets = [target for target in family.targets() if target.part in rates]
+    adapter = adapters.build(config.adapter, targets, config.train.seed).to(compute.device)
+    objective = objectives.build(config.objective, family.process, config.train.seed)
+    return Member(config, adapter, objective, total, scaled=compute.dtype == torch.float16)
+
+
+def first(session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None]) -> None:
+    """Before the first step: what the base draws by itself; and after a kill behind the last step, what it left out."""
+    if session.member.step == 0 and session.config.preview.at_start:
+        session.draw_previews(trainer, poll)
+    if session.done:
+        session.finish(trainer, witness)

@@ -1,0 +1,93 @@
+"""What an adapter file says of how it was made: gathered from the plan and the pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import ceil
+
+import impasto
+from impasto.config import RunConfig
+from impasto.data.config import Role
+from impasto.data.examples import Example
+from impasto.engine.device import Compute
+from impasto.engine.prepare import Feed
+from impasto.families.detect import Card
+from impasto.weights.metadata import Facts, Folder
+
+
+@dataclass(frozen=True)
+class Teller:
+    """Knows all of a run but how far it is."""
+
+    config: RunConfig
+    card: Card
+    feed: Feed
+    compute: Compute
+    base_hash: str
+    session: str
+    total: int
+
+    def facts(self, step: int, *, started: float, written: float) -> Facts:
+        """What a file written after `step` steps says."""
+        plan = self.feed.plan
+        width, height = _sides(self.config, self.card)
+        warmup = self.config.optim.schedule.warmup
+        return Facts(
+            version=impasto.__version__,
+            session=self.session,
+            card=self.card,
+            base_hash=self.base_hash,
+            precision=self.compute.precision,
+            resolution=(width, height),
+            pictures=sum(each.repeats for each in self._role("train")),
+            regularization=sum(each.repeats for each in self._role("regularization")),
+            validation=len(self._role("validation")),
+            folders=self._folders("train"),
+            regularization_folders=self._folders("regularization"),
+            tags=self._tags(),
+            buckets=self._buckets(),
+            bucket_error=self._bucket_error(),
+            batches=len(plan.epoch(0)),
+            epochs=ceil(self.total / plan.steps_per_epoch),
+            steps=self.total,
+            warmup=warmup if isinstance(warmup, int) else int(warmup * self.total),
+            epoch=plan.epoch_of(step - 1) + 1 if step else 0,
+            step=step,
+            started=started,
+            written=written,
+            final=step >= self.total,
+        )
+
+    def _role(self, role: Role) -> list[Example]:
+        return [each for found in self.feed.scan.examples for each in found if each.role == role]
+
+    def _folders(self, role: Role) -> dict[str, Folder]:
+        count = Counter((each.path.parent.name, each.repeats) for each in self._role(role))
+        return {name: Folder(repeats, pictures) for (name, repeats), pictures in sorted(count.items())}
+
+    def _tags(self) -> dict[str, dict[str, int]]:
+        found: dict[str, Counter[str]] = {}
+        for each in self._role("train"):
+            tags = (tag.strip().lower() for tag in each.caption.split(","))
+            found.setdefault(each.path.parent.name, Counter()).update(tag for tag in tags if tag)
+        return {name: dict(count) for name, count in found.items()}
+
+    def _buckets(self) -> list[tuple[int, int, int]]:
+        count = Counter(
+            entry.placement.bucket for pool in self.feed.plan.pools if pool.role == "train" for entry in pool.entries
+        )
+        return [(bucket.width, bucket.height, pictures) for bucket, pictures in sorted(count.items())]
+
+    def _bucket_error(self) -> float | None:
+        errors = [
+            abs(example.size[0] / example.size[1] - entry.placement.bucket.width / entry.placement.bucket.height)
+            for pool, found in zip(self.feed.plan.pools, self.feed.scan.examples, strict=True)
+            for entry, example in zip(pool.entries, found, strict=True)
+            if pool.role == "train"
+        ]
+        return sum(errors) / len(errors) if errors else None
+
+
+def _sides(config: RunConfig, card: Card) -> tuple[int, int]:
+    return config.data.resolution_of(config.data.sets[0], (card.resolution, card.resolution))

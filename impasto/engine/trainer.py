@@ -1,0 +1,130 @@
+"""One optimizer step of every member: the loop this program exists for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from impasto import dice
+from impasto.adapters.riders import Riders
+from impasto.data.batch import Batch
+from impasto.engine.device import Compute
+from impasto.engine.member import Member
+from impasto.engine.packing import Part, join, lay_out, packs
+from impasto.errors import ModelFileError, OutOfMemory, Problem, UserError
+from impasto.families.family import Family
+
+
+class Trainer:
+    """A frozen base, the adapters riding on it, and the members they belong to."""
+
+    def __init__(self, family: Family, compute: Compute, rows: int = 0) -> None:
+        self.family = family
+        self.compute = compute
+        self.riders = Riders(family.targets())
+        self.members: list[Member] = []
+        self._rows = rows
+        self._checked = False
+
+    def add(self, member: Member) -> None:
+        """Let `member` train from the next step on."""
+        self.riders.mount(member.adapter)
+        self.members.append(member)
+
+    def remove(self, member: Member) -> None:
+        """`member` is finished or has failed; the others go on as if it had never been here."""
+        self.members.remove(member)
+        self.riders.dismount(member.adapter)
+
+    def step(self) -> dict[Member, UserError]:
+        """One optimizer step of every member; returns the members that could not take part, and why.
+
+        Parts are values: after out-of-memory the same ones run in smaller packs, with the same result.
+        """
+        parts, failed = self._draw_all()
+        while True:
+            try:
+                losses = self._forward_backward(parts)
+                break
+            except torch.OutOfMemoryError as error:
+                self._rows = _fewer(parts, self._rows, error)
+            for member in self.members:  # out of the except block, where the traceback still holds the memory
+                member.optimizer.zero_grad()
+        self._every_target_fired()
+        for member, loss in losses.items():
+            member.update(loss)
+        return failed
+
+    def _draw_all(self) -> tuple[list[Part], dict[Member, UserError]]:
+        parts, failed = [], {}
+        for member in self.members:
+            try:
+                parts += draw(member)
+            except UserError as error:  # its picture vanished, its disk failed: its own business
+                failed[member] = error
+        return parts, failed
+
+    def _forward_backward(self, parts: Sequence[Part]) -> dict[Member, Tensor]:
+        losses = {part.member: torch.zeros((), device=self.compute.device) for part in parts}
+        for pack in packs(parts, self._rows):
+            for part, loss in zip(pack, self._pack(pack), strict=True):
+                losses[part.member] += loss
+        return losses
+
+    def _pack(self, pack: Sequence[Part]) -> Tensor:
+        routes = lay_out(pack)
+        x, t, cond = join(pack)
+        with self.riders.routed(routes):  # held through backward: checkpointed blocks run again there
+            with self.compute.autocast():
+                predicted = self.family.predict(x, t, cond)  # the frozen base, once, for everybody
+            losses = torch.stack(
+                [
+                    part.member.objective.loss(
+                        predicted[route.start : route.stop], part.noised, part.batch.weight, part.batch.mask
+                    ).mean()
+                    * part.share
+                    for part, route in zip(pack, routes, strict=True)
+                ]
+            )
+            scales = torch.stack([part.member.loss_scale() for part in pack])
+            (losses * scales).sum().backward()  # type: ignore[no-untyped-call]
+        return losses.detach()
+
+    def _every_target_fired(self) -> None:
+        if self._checked:
+            return
+        self._checked = True
+        silent = sorted(self.riders.silent())
+        if silent:
+            raise ModelFileError(
+                Problem(
+                    "E-MOD-110",
+                    f"{len(silent)} adapted layers are never called by this base, among them {silent[0]}",
+                    "adapter.targets",
+                    "report this base model; its code reaches layers in a way an adapter cannot ride on",
+                )
+            )
+
+
+def draw(member: Member) -> list[Part]:
+    """The member's next micro-batches, noised by its own dice."""
+    batches = member.next_batches()
+    return [_part(member, batch, at, 1 / len(batches)) for at, batch in enumerate(batches)]
+
+
+def _part(member: Member, batch: Batch, at: int, share: float) -> Part:
+    noised = member.objective.corrupt(batch.latents, batch.keys)
+    return Part(member, batch, noised, share, dice.seed("dropout", member.seed, member.step, at))
+
+
+def _fewer(parts: Sequence[Part], rows: int, error: torch.OutOfMemoryError) -> int:
+    """Half as many rows a pack; at one part a pack there is nothing left to halve."""
+    total, largest = sum(part.rows for part in parts), max(part.rows for part in parts)
+    now = min(rows or total, total)
+    if now <= largest:
+        fix = "lower data.batch_size or data.resolution, or set model.gradient_checkpointing = true"
+        what = f"the device's memory does not hold one micro-batch of {largest} ({error})"
+        raise OutOfMemory(Problem("E-MEM-001", what, "data.batch_size", fix)) from None
+    return max(largest, now // 2)

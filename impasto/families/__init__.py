@@ -1,0 +1,22 @@
+"""Base models. `load` is the one place that matches on the family."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from impasto.families.config import Model
+from impasto.families.detect import Card
+
+if TYPE_CHECKING:
+    import torch
+
+    from impasto.families.family import Family
+
+
+def load(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype) -> Family:
+    """The base that `card` describes, frozen, on `device`, its denoiser and text encoder in `dtype`."""
+    match card.family:
+        case "sd1":
+            from impasto.families.sd import Modules, StableDiffusion
+
+            return StableDiffusion(card, model, Modules.load(card, dtype, device), device)

@@ -1,0 +1,135 @@
+"""Stable Diffusion 1.x: an AutoencoderKL, a CLIP text encoder and a U-Net, in diffusers' folder layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from impasto.adapters.targets import Target
+from impasto.data.batch import Conditioning
+from impasto.families import text
+from impasto.families.config import Model
+from impasto.families.detect import Card
+from impasto.families.family import ImageEncoder
+from impasto.families.targets import sd_targets
+from impasto.objectives.process import Ddpm, Process
+
+
+@dataclass(frozen=True)
+class KlEncoder:
+    """The AutoencoderKL, always in fp32: in fp16 some of them overflow."""
+
+    vae: Any
+    device: torch.device
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, 3, H, W] in -1..1 -> mean and standard deviation, each [N, 4, h, w], scaled for the denoiser."""
+        found = self.vae.encode(pixels.to(self.device, torch.float32)).latent_dist
+        scale = self.vae.config.scaling_factor
+        return found.mean * scale, found.std * scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """[N, 4, h, w] -> [N, 3, H, W] in 0..1."""
+        pixels = self.vae.decode(latents.to(self.device, torch.float32) / self.vae.config.scaling_factor).sample
+        shown: Tensor = (pixels / 2 + 0.5).clamp(0, 1)
+        return shown
+
+
+class StableDiffusion:
+    """Stable Diffusion 1.x with its frozen weights."""
+
+    def __init__(self, card: Card, model: Model, modules: Modules, device: torch.device) -> None:
+        self.card = card
+        self.device = device
+        self.process: Process = Ddpm.from_scheduler(card.scheduler, prediction=card.prediction, device=device)
+        self.unet, self.text_encoder, self.tokenizer, self._vae = (
+            modules.unet,
+            modules.text,
+            modules.tokens,
+            modules.vae,
+        )
+        self._clip_skip, self._max_tokens = model.clip_skip, model.max_tokens
+        for frozen in (self.unet, self.text_encoder, self._vae):
+            frozen.requires_grad_(False).eval()
+        if model.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+            _checkpoint(self.text_encoder)
+            self.text_encoder.train()  # checkpointing asks for it; a CLIP text encoder has no dropout
+
+    @contextmanager
+    def vae(self) -> Iterator[ImageEncoder]:
+        """The picture encoder, on the device for as long as the `with` lasts."""
+        self._vae.to(self.device)
+        try:
+            yield KlEncoder(self._vae, self.device)
+        finally:
+            self._vae.to("cpu")
+
+    def tokenize(self, captions: Sequence[str]) -> Conditioning:
+        """Captions -> {"ids": [N, windows, 77]}."""
+        return {"ids": text.tokenize(self.tokenizer, captions, self._max_tokens)}
+
+    def encode(self, cond: Conditioning) -> Conditioning:
+        """{"ids"} -> {"states": [N, 75 * windows + 2, D]}; states pass through."""
+        if "states" in cond:
+            return cond
+        return {"states": text.encode(self.text_encoder, cond["ids"], self._clip_skip)}
+
+    def predict(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """The denoiser's answer [N, 4, h, w] to noisy latents at timesteps `t` [N]."""
+        states = self.encode(cond)["states"]
+        predicted: Tensor = self.unet(x, t, encoder_hidden_states=states, return_dict=False)[0]
+        return predicted
+
+    def targets(self) -> list[Target]:
+        """Every linear and convolution layer an adapter may ride on."""
+        return sd_targets(self.unet, self.text_encoder)
+
+
+@dataclass(frozen=True)
+class Modules:
+    """The loaded parts of a base."""
+
+    unet: Any
+    text: Any
+    vae: Any
+    tokens: Any
+
+    @classmethod
+    def load(cls, card: Card, dtype: torch.dtype, device: torch.device) -> Modules:
+        """Read the parts of `card` from disk; the VAE stays in host memory until it is used."""
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+        from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # a run has its own
+        folder = str(card.folder)
+        unet = UNet2DConditionModel.from_pretrained(
+            folder, subfolder="unet", torch_dtype=dtype, variant=card.variant("unet"), local_files_only=True
+        )
+        encoder = CLIPTextModel.from_pretrained(
+            folder, subfolder="text_encoder", dtype=dtype, variant=card.variant("text_encoder"), local_files_only=True
+        )
+        vae = AutoencoderKL.from_pretrained(
+            folder, subfolder="vae", torch_dtype=torch.float32, variant=card.variant("vae"), local_files_only=True
+        )
+        tokens = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True)
+        return cls(_on(unet, device), _on(encoder, device), vae, tokens)
+
+
+def _on(module: Any, device: torch.device) -> nn.Module:
+    moved: nn.Module = module.to(device)
+    return moved
+
+
+def _checkpoint(encoder: Any) -> None:
+    """Turn on activation checkpointing, whose name transformers changed."""
+    enable = getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable
+    enable()

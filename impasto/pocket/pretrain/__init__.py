@@ -1,0 +1,1 @@
+"""How the pocket model came to be: every step from drawn pictures to the packaged weights."""

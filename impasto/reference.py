@@ -1,0 +1,209 @@
+"""The reference pages, made from the settings themselves: `python -m impasto.reference` writes, `--check` compares."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from impasto import errors
+from impasto.config import RunConfig, json_schema
+from impasto.schema import Section
+from impasto.settings import fields
+from impasto.settings.fields import Choice, Either, Flag, Kinds, Listing, Number, Pair, Setting, Shape, Table, Text
+from impasto.settings.toml import literal
+
+FOLDER = Path("docs/reference")
+
+
+def pages() -> dict[str, str]:
+    """Every generated file by name."""
+    return {"settings.md": settings_page(), "impasto.schema.json": schema_file(), "errors.md": errors_page()}
+
+
+def settings_page() -> str:
+    """One table for each section."""
+    lines = [
+        "# Settings",
+        "",
+        "<!-- made by `python -m impasto.reference`; change the docstrings in the code instead -->",
+        "",
+        "A file of settings is TOML. Every setting has a default unless it says *required*; *unset* means that it has",
+        "no value of its own until you give one. On the command line, `adapter.rank=8` is laid over the file; an empty",
+        "value (`train.epochs=`) takes a setting out of it.",
+        "",
+        "Keys to other services (`hf_…` and the like) are refused: settings are copied into run folders.",
+        "",
+    ]
+    for title, section, help_text in _sections(RunConfig, "", "The top of the file."):
+        lines += [f"## {title}", "", help_text, "", *_table(section), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def schema_file() -> str:
+    """The JSON schema for editors."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def errors_page() -> str:
+    """The exit codes, from the errors' own tree."""
+    lines = [
+        "# Exit codes and error messages",
+        "",
+        "<!-- made by `python -m impasto.reference` -->",
+        "",
+        "A message has a code, a place and a fix, one message a line, all that is wrong at once:",
+        "",
+        "```",
+        'E-CFG-012 my.toml:14 optim.learning_rate: "1e-4x" is not a number. Expected … Fix: learning_rate = 1e-4',
+        "```",
+        "",
+        "| exit code | meaning |",
+        "| --- | --- |",
+        "| 0 | done |",
+        "| 1 | a defect of impasto; the message names a file with the details |",
+    ]
+    for kind in sorted(errors.UserError.__subclasses__(), key=lambda kind: kind.exit_code):
+        lines.append(f"| {kind.exit_code} | {_sentence(kind.__doc__)} |")
+    lines += ["| 130, 143 | stopped by a signal; everything is saved and the run can be resumed |", "", *_codes()]
+    return "\n".join(lines) + "\n"
+
+
+CODES = {
+    "E-CLI-001": "the command line: an unknown command or option, a missing or unreadable value",
+    "E-CFG-001": "the file of settings is missing, is a folder or may not be read",
+    "E-CFG-002": "it is too large, nested too deep or not UTF-8 text",
+    "E-CFG-003": "it is not TOML",
+    "E-CFG-004": "a setting is given twice",
+    "E-CFG-005": "it belongs to another trainer",
+    "E-CFG-006": "an argument is not of the form `section.setting=value`, or leads nowhere",
+    "E-CFG-007": "it was written by a newer version",
+    "E-CFG-008": "it holds a key to a service",
+    "E-CFG-009": "it asks for code to be run",
+    "E-CFG-010": "no setting has this name here",
+    "E-CFG-011": "a setting is missing",
+    "E-CFG-012": "a value is of the wrong type",
+    "E-CFG-013": "a number is out of range or not finite",
+    "E-CFG-014": "a value is none of the choices",
+    "E-CFG-015": "text, a path or a list has not the right form",
+    "E-CFG-016": "two settings of one section contradict each other",
+    "E-CFG-017": "there are more problems than are shown",
+    "E-CFG-020": "the run's name cannot be a file's name everywhere",
+    "E-CFG-021": "the schedule is longer than the run",
+    "E-CFG-022": "no part of the model gets an adapter",
+    "E-CFG-023": "every learning rate is 0",
+    "E-CFG-024": "a size no model can work with",
+    "E-CFG-025": "previews without prompts",
+    "E-CFG-026": "validation without pictures",
+    "E-CFG-027": "no pictures",
+    "E-CFG-028": "a set is given twice, or trained and validated on",
+    "E-CFG-029": "a folder of pictures is missing, is a file or may not be read",
+    "E-CFG-030": "a file of captions is missing",
+    "E-CFG-031": "the base model's folder is missing",
+    "E-CFG-032": "runs would be written where they must not be",
+    "E-CFG-033": "a file to be written exists already",
+    "E-CFG-034": "no run of this name",
+    "E-CFG-035": "two runs would share a folder",
+}
+"""What each code of a problem with settings or the command line means."""
+
+
+def _codes() -> Iterator[str]:
+    yield "Codes of problems with settings and the command line:"
+    yield ""
+    yield "| code | meaning |"
+    yield "| --- | --- |"
+    for code, meaning in CODES.items():
+        yield f"| {code} | {meaning} |"
+
+
+def _sections(section: type[Section], name: str, help_text: str) -> Iterator[tuple[str, type[Section], str]]:
+    yield f"`{name}`" if name else "Top", section, help_text
+    for setting in fields.settings(section).values():
+        path = setting.name if not name else f"{name.strip('[]')}.{setting.name}"
+        header = f"[[{path}]]" if isinstance(setting.shape, Listing) else f"[{path}]"
+        inner = fields.inner(setting.shape)
+        for each in inner:
+            if (kind := fields.kind_of(each)) and len(inner) > 1:
+                yield f'`{header}` `kind = "{kind}"`', each, fields.help_of(each)
+            else:
+                yield from _sections(each, header, setting.help)
+
+
+def _table(section: type[Section]) -> Iterator[str]:
+    plain = [setting for setting in fields.settings(section).values() if not fields.inner(setting.shape)]
+    if plain:
+        yield "| setting | value | default | meaning |"
+        yield "| --- | --- | --- | --- |"
+    for setting in plain:
+        meaning = setting.help or fields.help_of(section)
+        yield f"| `{setting.name}` | {_cell(values(setting.shape))} | {_default(setting)} | {_cell(meaning)} |"
+
+
+def values(shape: Shape) -> str:
+    """What a setting may hold, briefly."""
+    match shape:
+        case Flag():
+            return "true, false"
+        case Number() | Pair():
+            return fields.expected(shape).removeprefix("a ")
+        case Text(path=True):
+            return "path"
+        case Text(pattern=pattern):
+            return fields.expected(shape) if pattern else fields.expected(shape).replace("text in quotes", "text")
+        case Choice(choices):
+            return ", ".join(map(fields.repr_choice, choices))
+        case Listing(item):
+            return f"list of: {values(item)}"
+        case Either(options):
+            return "; or ".join(map(values, options))
+        case Table() | Kinds():
+            return "section"
+        case _:
+            return "anything"
+
+
+def _default(setting: Setting) -> str:
+    if setting.required:
+        return "*required*"
+    return "*unset*" if setting.default is None else f"`{literal(setting.default)}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _sentence(text: str | None) -> str:
+    sentence = " ".join((text or "").split()).rstrip(".")
+    return sentence[:1].lower() + sentence[1:]
+
+
+def stale(folder: Path = FOLDER) -> list[str]:
+    """The names of pages that are missing or not as the code would write them now."""
+    return [name for name, text in pages().items() if not _same(folder / name, text)]
+
+
+def _same(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text("utf-8") == text
+
+
+def main() -> int:
+    """Write the pages, or with `--check` say which are out of date."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is out of date")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the pages live")
+    given = parser.parse_args()
+    if given.check:
+        for name in (old := stale(given.folder)):
+            print(f"{given.folder / name} is out of date: run python -m impasto.reference", file=sys.stderr)
+        return 1 if old else 0
+    given.folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (given.folder / name).write_text(text, "utf-8", newline="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

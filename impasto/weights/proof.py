@@ -1,0 +1,214 @@
+"""The proof of a file: diffusers' own loader opens it on a fresh base, every layer is counted, a picture compared."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from impasto.adapters.targets import Part, Target
+from impasto.errors import ModelFileError, Problem
+from impasto.families import detect
+from impasto.families.config import Model
+from impasto.families.sd import Modules
+from impasto.families.targets import sd_targets
+from impasto.weights import file
+
+ADAPTER = "proof"
+LIMIT = 1 / 255
+"""Mean difference of two pictures in 0..1 that counts as alike: less than one step of 8 bits."""
+
+REFUSALS = (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, NotImplementedError)
+"""What diffusers and peft raise at files they cannot make sense of."""
+
+KINDS = {"lora_down.weight", "lora_up.weight", "alpha"}
+FOREIGN = "is in the file but was not trained"
+REPORT = "the training itself is safe in its checkpoint; please report this, with the file"
+
+Scene = Callable[[Modules], Tensor]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A file that does what training did."""
+
+    matched: int
+    """Layers that diffusers wrapped, with the file's own numbers and scale."""
+
+    expected: int
+    difference: float
+    """Mean difference between the two pictures, in 0..1."""
+
+
+class Prover:
+    """Opens adapter files on a base of its own, read from disk at the first proof and kept for the next."""
+
+    def __init__(self, folder: Path, *, device: torch.device, dtype: torch.dtype) -> None:
+        self._folder = folder
+        self._device = device
+        self._dtype = dtype
+        self._base: _Base | None = None
+
+    def prove(self, path: Path, *, names: Collection[str], scene: Scene, reference: Tensor) -> Proof:
+        """Open `path` as any user would and compare it with what was trained.
+
+        `names` are the layers that were trained, `scene` draws a picture [..., 3, H, W] in 0..1 with the modules it is
+        given, and `reference` is the same picture as training drew it. Raises ModelFileError when a layer is missing,
+        foreign or changed, or when the pictures differ.
+        """
+        tensors, _ = file.load(path)
+        base = self._base or _Base.load(self._folder, self._device, self._dtype)
+        self._base = None  # whatever goes wrong below, the next proof starts from the disk
+        base.open(path)
+        faults = base.faults(tensors, names)
+        if faults:
+            raise _layers(path, faults, len(names))
+        difference = _difference(path, scene(base.modules), reference)
+        if base.restore():
+            self._base = base
+        return Proof(len(names), len(names), difference)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A base fresh from disk, in the pipeline whose loader is put to the test."""
+
+    modules: Modules
+    places: Mapping[str, Target]
+    writes: Mapping[str, int]
+    """How often each layer's weight was written to."""
+
+    pipeline: Any
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> _Base:
+        with _silence():
+            modules = Modules.load(detect.look(Model(path=str(folder))), dtype, device)
+            places = {target.name: target for target in sd_targets(modules.unet, modules.text)}
+            writes = {name: _writes(target.module) for name, target in places.items()}
+            return cls(modules, places, writes, _pipeline(modules))
+
+    def open(self, path: Path) -> None:
+        """Load the file with diffusers, by its folder and name, as users do."""
+        folder, name = str(path.absolute().parent), path.name
+        try:
+            with _silence():
+                self.pipeline.load_lora_weights(folder, weight_name=name, adapter_name=ADAPTER, local_files_only=True)
+        except torch.OutOfMemoryError:
+            raise
+        except REFUSALS as error:
+            what = f"was refused by diffusers ({type(error).__name__}: {error})"
+            raise ModelFileError(Problem("E-MOD-030", what, str(path), REPORT)) from error
+
+    def faults(self, tensors: Mapping[str, Tensor], names: Collection[str]) -> dict[str, str]:
+        """The layers that are not as they should be, and why."""
+        held: dict[str, set[str]] = {}
+        for key in tensors:
+            name, _, kind = key.partition(".")
+            held.setdefault(name, set()).add(kind)
+        found = {name: FOREIGN for name in sorted(held.keys() - set(names))}
+        for name in names:
+            if why := self._fault(name, held.get(name, set()), tensors):
+                found[name] = why
+        return found
+
+    def restore(self) -> bool:
+        """Unload the adapter; whether the base is as it was, layer by layer."""
+        with _silence():
+            self.pipeline.unload_lora_weights()
+        return all(
+            self._part(target.part).get_submodule(target.path) is target.module
+            and _writes(target.module) == self.writes[name]
+            for name, target in self.places.items()
+        )
+
+    def _fault(self, name: str, kinds: set[str], tensors: Mapping[str, Tensor]) -> str | None:
+        """Why diffusers did not take this layer over as training left it; None if it did."""
+        from peft.tuners.lora import LoraLayer
+
+        if kinds != KINDS:
+            return "is incomplete in the file" if kinds else "is not in the file"
+        if name not in self.places:
+            return "has no place in the base"
+        target = self.places[name]
+        layer = self._part(target.part).get_submodule(target.path)
+        if not isinstance(layer, LoraLayer) or ADAPTER not in layer.lora_A:
+            return "was passed over"
+        down, up, alpha = (tensors[f"{name}.{kind}"] for kind in ("lora_down.weight", "lora_up.weight", "alpha"))
+        if not (_same(layer.lora_A[ADAPTER].weight, down) and _same(layer.lora_B[ADAPTER].weight, up)):
+            return "got other numbers"
+        scale, wanted = layer.scaling[ADAPTER], float(alpha) / len(down)
+        if not math.isclose(scale, wanted, rel_tol=1e-6):
+            return f"is scaled by {scale:.6g} in place of {wanted:.6g}"
+        return None
+
+    def _part(self, part: Part) -> nn.Module:
+        module: nn.Module = self.modules.unet if part == "unet" else self.modules.text
+        return module
+
+
+def _pipeline(modules: Modules) -> Any:
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    return StableDiffusionPipeline(
+        vae=modules.vae, text_encoder=modules.text, tokenizer=modules.tokens, unet=modules.unet,
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def _writes(module: nn.Module) -> int:
+    assert isinstance(module.weight, Tensor)
+    return module.weight._version
+
+
+def _same(ours: Tensor, theirs: Tensor) -> bool:
+    return ours.shape == theirs.shape and torch.equal(ours.detach().cpu(), theirs.to(ours.dtype))
+
+
+def _layers(path: Path, faults: Mapping[str, str], expected: int) -> ModelFileError:
+    matched = expected - sum(why != FOREIGN for why in faults.values())
+    some = "; ".join(f"{name} {why}" for name, why in list(faults.items())[:3])
+    what = f"is not what was trained: {matched} of {expected} layers match in diffusers ({some})"
+    return ModelFileError(Problem("E-MOD-031", what, str(path), REPORT))
+
+
+def _difference(path: Path, drawn: Tensor, reference: Tensor) -> float:
+    assert drawn.shape == reference.shape, f"two scenes: {drawn.shape} and {reference.shape}"
+    difference = float((drawn.float().cpu() - reference.float().cpu()).abs().mean())
+    if difference <= LIMIT:
+        return difference
+    what = (
+        f"draws another picture in diffusers than in training: they differ by {difference:.4f}, allowed is {LIMIT:.4f}"
+    )
+    raise ModelFileError(Problem("E-MOD-032", what, str(path), REPORT))
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No warnings, log lines or progress bars of the libraries: what matters is counted here."""
+    from transformers.utils import logging as transformers_logging
+
+    bars = transformers_logging.is_progress_bar_enabled()
+    quiet = [logging.getLogger(name) for name in ("diffusers", "transformers", "peft")]
+    levels = [each.level for each in quiet]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            transformers_logging.disable_progress_bar()
+            for each in quiet:
+                each.setLevel(logging.CRITICAL)
+            yield
+        finally:
+            if bars:
+                transformers_logging.enable_progress_bar()
+            for each, level in zip(quiet, levels, strict=True):
+                each.setLevel(level)

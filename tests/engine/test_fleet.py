@@ -1,0 +1,146 @@
+"""The seven rules of a fleet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from impasto.adapters.riders import Route
+from impasto.engine.device import Compute
+from impasto.engine.trainer import Trainer, draw
+from tests.engine import fleets
+from tests.engine.fleets import FOUR, config, family, farthest, member, poisoned, train
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_1_alone_or_in_company_the_gradients_of_one_step_are_the_same(tiny_base: Path, checkpointing: bool) -> None:
+    def gradients(together: bool) -> list[dict[str, torch.Tensor]]:
+        base = family(tiny_base, checkpointing=checkpointing)
+        found = []
+        for company in [FOUR] if together else [[each] for each in FOUR]:
+            trainer = Trainer(base, Compute(fleets.CPU, torch.float32))
+            members = [member(base, each) for each in company]
+            for each in members:
+                trainer.add(each)
+            trainer._forward_backward([part for each in members for part in draw(each)])
+            for each in members:
+                trainer.remove(each)
+                found.append({name: value.grad.clone() for name, value in each.adapter.named_parameters()})
+        return found
+
+    for alone, together in zip(gradients(False), gradients(True), strict=True):
+        assert farthest(alone, together) < 1e-6
+        assert any(value.abs().max() > 1e-4 for value in alone.values())
+
+
+def test_1_alone_or_in_company_four_members_end_alike(tiny_base: Path) -> None:
+    base = family(tiny_base)
+    alone = [train(base, [member(base, each)], 8)[0] for each in FOUR]
+    together = train(base, [member(base, each) for each in FOUR], 8)
+    for a, b in zip(alone, together, strict=True):
+        assert farthest(a, b) < 1e-4  # Adam magnifies rounding where a gradient is near zero
+
+
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_2_packing_changes_speed_not_results(tiny_base: Path, rows: int) -> None:
+    base = family(tiny_base)
+    uneven = {"count": 3, "sides": (8, 12, 8)}
+    reference = [train(base, [member(base, each, **uneven)], 4, rows=1)[0] for each in FOUR]
+    packed = train(base, [member(base, each, **uneven) for each in FOUR], 4, rows=rows)
+    for a, b in zip(reference, packed, strict=True):
+        if rows == 1:
+            assert farthest(a, b) == 0.0
+        else:
+            assert farthest(a, b) < 1e-4
+
+
+def test_2_out_of_memory_falls_back_to_fewer_rows_without_losing_a_step(tiny_base: Path) -> None:
+    base = family(tiny_base)
+    want = train(base, [member(base, each) for each in FOUR[:2]], 3, rows=1)
+    predict, refused = base.predict, []
+
+    def small_device(x, t, cond):  # type: ignore[no-untyped-def]
+        if len(x) > 3:
+            refused.append(len(x))
+            raise torch.OutOfMemoryError("out of memory")
+        return predict(x, t, cond)
+
+    base.predict = small_device  # type: ignore[method-assign]
+    got = train(base, [member(base, each) for each in FOUR[:2]], 3)
+    assert refused == [5]
+    assert all(farthest(a, b) == 0.0 for a, b in zip(want, got, strict=True))
+
+
+def test_3_a_members_failure_is_its_own(tiny_base: Path) -> None:
+    base = family(tiny_base)
+    clean = train(base, [member(base, each) for each in FOUR], 5)
+    bad = poisoned(base, FOUR[1], at=2)
+    mixed = train(base, [member(base, FOUR[0]), bad, *(member(base, each) for each in FOUR[2:])], 5)
+    assert [farthest(clean[at], mixed[at]) for at in (0, 2, 3)] == [0.0, 0.0, 0.0]
+    assert all(value.isfinite().all() for value in mixed[1].values())
+    assert [float(each) for each in bad.progress.skips] == [0, 0, 1, 1, 1]
+
+
+def test_4_dice_are_a_function_so_siblings_of_one_seed_see_the_same_noise(tiny_base: Path) -> None:
+    base = family(tiny_base)
+    one, other = (member(base, config(rank=rank, seed=7)) for rank in (2, 8))
+    for _ in range(2):
+        (a,), (b,) = draw(one), draw(other)
+        assert torch.equal(a.noised.x, b.noised.x)
+        assert torch.equal(a.noised.t, b.noised.t)
+        one.step, other.step = one.step + 1, other.step + 1
+
+
+def test_4_nothing_global_is_rolled(tiny_base: Path) -> None:
+    base = family(tiny_base)
+    torch.manual_seed(1)
+    a = train(base, [member(base, FOUR[0])], 3)
+    torch.manual_seed(2)
+    b = train(base, [member(base, FOUR[0])], 3)
+    assert farthest(a[0], b[0]) == 0.0
+
+
+def test_5_checkpointed_blocks_roll_the_same_dice_again(tiny_base: Path) -> None:
+    plain, twice = family(tiny_base), family(tiny_base, checkpointing=True)
+    a = train(plain, [member(plain, FOUR[0])], 3)
+    b = train(twice, [member(twice, FOUR[0])], 3)
+    assert farthest(a[0], b[0]) < 1e-6
+
+
+def test_6_a_route_left_before_backward_is_noticed(tiny_base: Path) -> None:
+    base = family(tiny_base, checkpointing=True)
+    trainer, one = Trainer(base, Compute(fleets.CPU, torch.float32)), member(base, FOUR[0])
+    trainer.add(one)
+    (part,) = draw(one)
+    with trainer.riders.routed([Route(one.adapter, 0, part.rows)]):
+        loss = base.predict(part.noised.x, part.noised.t, part.batch.cond).square().mean()
+    with pytest.raises(torch.utils.checkpoint.CheckpointError):
+        loss.backward()
+
+
+def test_7_dim_0_that_is_not_the_example_is_noticed(tiny_base: Path) -> None:
+    base = family(tiny_base)
+    trainer, one = Trainer(base, Compute(fleets.CPU, torch.float32)), member(base, FOUR[0])
+    trainer.add(one)
+    (part,) = draw(one)
+    with trainer.riders.routed([Route(one.adapter, 0, 3)]), pytest.raises(AssertionError, match="not the example"):
+        base.predict(part.noised.x, part.noised.t, part.batch.cond)
+
+
+def test_accumulated_micro_batches_are_one_larger_batch(tiny_base: Path) -> None:
+    base = family(tiny_base)
+    settings = config(adapter={"rank": 4})
+    once = member(base, settings, count=2)
+    whole = member(base, settings)
+    two = fleets.batches(base, settings, 0, count=2)
+    joined = fleets.Batch(
+        two[0].keys + two[1].keys,
+        torch.cat([each.latents for each in two]),
+        {"ids": torch.cat([each.cond["ids"] for each in two])},
+        torch.ones(4),
+    )
+    whole.feed(fleets.Loader(lambda step: [joined], last=1, ahead=0))
+    a, b = train(base, [once], 1), train(base, [whole], 1)
+    assert farthest(a[0], b[0]) < 1e-5

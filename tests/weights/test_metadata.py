@@ -1,0 +1,102 @@
+"""The metadata of adapter files: complete, honest, and without the folders of a home."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from impasto.adapters.config import Lora
+from impasto.config import RunConfig, fingerprint
+from impasto.data.config import Captions, Data, Dataset
+from impasto.engine.config import Output, Train
+from impasto.families import detect
+from impasto.families.config import Model
+from impasto.objectives.config import Objective, Uniform
+from impasto.weights import metadata
+from impasto.weights.metadata import Facts, Folder
+
+ALWAYS = """
+adaptive_noise_scale base_model_version cache_latents caption_dropout_every_n_epochs caption_dropout_rate
+caption_tag_dropout_rate clip_skip debiased_estimation epoch face_crop_aug_range fp8_base fp8_base_unet full_fp16
+gradient_accumulation_steps gradient_checkpointing huber_c huber_scale huber_schedule ip_noise_gamma
+ip_noise_gamma_random_strength learning_rate loss_type lowram lr_scheduler lr_warmup_steps max_grad_norm
+max_token_length max_train_steps max_validation_steps min_snr_gamma mixed_precision multires_noise_discount
+multires_noise_iterations network_alpha network_dim network_dropout network_module noise_offset
+noise_offset_random_strength num_batches_per_epoch num_epochs num_reg_images num_train_images num_validation_images
+optimizer output_name prior_loss_weight resize_interpolation scale_weight_norms sd_scripts_commit_hash seed session_id
+steps text_encoder_lr training_comment training_finished_at training_started_at unet_lr v2 validate_every_n_epochs
+validate_every_n_steps validation_seed validation_split zero_terminal_snr
+""".split()
+
+
+@pytest.fixture
+def facts(tiny_base: Path) -> Facts:
+    return Facts(
+        version="1.2.3", session="42", card=detect.look(Model(path=str(tiny_base))), precision="bf16",
+        resolution=(512, 512), pictures=40, folders={"10_cat": Folder(10, 4)}, tags={"10_cat": {"cat": 4, "hat": 1}},
+        buckets=[(512, 512, 3), (448, 576, 1)], bucket_error=0.01, batches=40, epochs=2, steps=80, epoch=1, step=40,
+        started=1000.0, written=2000.5, final=False,
+    )  # fmt: skip
+
+
+def test_every_key_that_sd_scripts_always_writes_is_there_as_text(facts: Facts) -> None:
+    told = metadata.build(RunConfig(), facts)
+    assert {f"ss_{key}" for key in ALWAYS} <= told.keys()
+    assert all(isinstance(value, str) for value in told.values())
+
+
+def test_values_are_those_of_the_run(facts: Facts) -> None:
+    config = RunConfig(
+        name="tom",
+        adapter=Lora(rank=8, alpha=0, conv_rank=4, rank_dropout=0.1),
+        train=Train(seed=7, accumulate=2),
+        data=Data(batch_size=3, captions=Captions(shuffle=True)),
+        output=Output(title="Tom the cat", author="me"),
+        objective=Objective(timesteps=Uniform(low=100)),
+    )
+    told = metadata.build(config, facts)
+    assert told["ss_output_name"] == "tom"
+    assert (told["ss_network_dim"], told["ss_network_alpha"]) == ("8", "8.0")
+    assert json.loads(told["ss_network_args"]) == {"conv_dim": "4", "conv_alpha": "1.0", "rank_dropout": "0.1"}
+    assert told["ss_text_encoder_lr"] == "None"
+    assert told["ss_total_batch_size"] == "6"
+    assert told["ss_resolution"] == "(512, 512)"
+    assert told["ss_mixed_precision"] == "bf16"
+    assert told["ss_shuffle_caption"] == "True"
+    assert json.loads(told["ss_dataset_dirs"]) == {"10_cat": {"n_repeats": 10, "img_count": 4}}
+    assert json.loads(told["ss_tag_frequency"]) == {"10_cat": {"cat": 4, "hat": 1}}
+    assert json.loads(told["ss_bucket_info"])["buckets"]["1"] == {"resolution": [448, 576], "count": 1}
+    assert told["ss_optimizer"] == "impasto.optim.adamw(beta1=0.9,beta2=0.999,eps=1e-08,weight_decay=0.01)"
+    assert told["modelspec.title"] == "Tom the cat"
+    assert told["modelspec.date"] == "1970-01-01T00:33:20+00:00"
+    assert told["modelspec.timestep_range"] == "100,1000"
+    assert told["modelspec.prediction_type"] == "epsilon"
+    assert told["impasto.seed"] == "7"
+    assert told["impasto.fingerprint"] == fingerprint(config)
+
+
+def test_only_the_last_file_says_when_the_training_ended(facts: Facts) -> None:
+    assert metadata.build(RunConfig(), facts)["ss_training_finished_at"] == "None"
+    assert metadata.build(RunConfig(), replace(facts, final=True))["ss_training_finished_at"] == "2000.5"
+
+
+def test_the_folders_of_a_home_are_not_told(facts: Facts) -> None:
+    secret = Path("/home/somebody/private")
+    config = RunConfig(
+        model=Model(path=str(secret / "base")),
+        data=Data(sets=(Dataset(path=secret / "10_cat"),), captions=Captions(metadata=secret / "all.jsonl")),
+        output=Output(folder=secret / "runs"),
+    )
+    told = metadata.build(config, facts)
+    assert not any("somebody" in value or "private" in value for value in told.values())
+    assert json.loads(told["impasto.config"])["data"]["sets"][0]["path"] == "10_cat"
+
+
+def test_a_million_tags_do_not_fill_the_file(facts: Facts) -> None:
+    tags = {"many": {f"a tag that is rather long, number {at}": 1 for at in range(200_000)} | {"cat": 9}}
+    told = metadata.build(RunConfig(), replace(facts, tags=tags))
+    assert len(told["ss_tag_frequency"]) <= metadata.TAGS_ROOM
+    assert json.loads(told["ss_tag_frequency"])["many"]["cat"] == 9
