@@ -198,15 +198,19 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(_TEMPORARY)
 
 
-def sweep(folder: Path, *, now: float, everything: bool = False) -> None:
-    """Remove temporaries in a folder: those of the dead and those older than a day, or all if the folder is ours."""
-    if not folder.is_dir():
-        return
-    with explained(folder):
-        for path in sorted(folder.iterdir()):
-            if is_temporary(path) and (everything or _is_stale(path, now)):
-                with contextlib.suppress(FileNotFoundError):  # another sweep was faster
-                    _erase(path)
+def sweep(folder: Path, *, now: float) -> None:
+    """Remove the temporaries in a folder that nobody works on: those of dead processes and those older than a day."""
+    for path in _temporaries(folder):
+        if _is_stale(path, now):
+            with explained(path), contextlib.suppress(FileNotFoundError):  # another sweep was faster
+                _erase(path)
+
+
+def clear(folder: Path) -> None:
+    """Remove all temporaries in a folder in which nobody but us may work."""
+    for path in _temporaries(folder):
+        with explained(path):
+            _erase(path)
 
 
 def canonical(value: object) -> bytes:
@@ -320,6 +324,11 @@ def _again(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
             return call(*args, **kwargs)
         except InterruptedError:
             continue
+
+
+def _temporaries(folder: Path) -> list[Path]:
+    with explained(folder):
+        return sorted(path for path in folder.iterdir() if is_temporary(path)) if folder.is_dir() else []
 
 
 def _is_stale(path: Path, now: float) -> bool:

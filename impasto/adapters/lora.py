@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -95,3 +96,18 @@ def _rank_mask(low: Tensor, share: float, rolls: torch.Generator) -> Tensor:
     shape = [1] * low.ndim
     shape[0], shape[rank_dim] = low.shape[0], low.shape[rank_dim]
     return (torch.rand(shape, generator=rolls, device=low.device) >= share).to(low.dtype)
+
+
+def from_file(base: Layer, tensors: Mapping[str, Tensor]) -> LoraLayer:
+    """The layer that a file's tensors (`lora_down.weight`, `lora_up.weight`, `alpha`) make on `base`.
+
+    A file without alpha means alpha = rank. Raises ValueError when the shapes do not fit.
+    """
+    rank = tensors["lora_down.weight"].shape[0]
+    alpha = float(tensors["alpha"]) if "alpha" in tensors else float(rank)
+    layer = LoraLayer(base, Size(rank, alpha), Lora(), torch.Generator())
+    for name, own in (("lora_down.weight", layer.lora_down.weight), ("lora_up.weight", layer.lora_up.weight)):
+        if own.shape != tensors[name].shape:
+            raise ValueError(f"{name} is {tuple(tensors[name].shape)}, the base needs {tuple(own.shape)}")
+        own.data.copy_(tensors[name])
+    return layer

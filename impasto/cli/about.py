@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from importlib import metadata
+import sys
 from pathlib import Path
 
-from impasto import files
+from impasto import __version__, files
 from impasto.cli import doctor as diagnosis
+from impasto.cli.display import watching
 from impasto.cli.help import about
 from impasto.config import RunConfig, json_schema
 from impasto.errors import ConfigError, Problem
@@ -94,30 +95,25 @@ def doctor() -> None:
     print("\n".join(diagnosis.lines()))
 
 
-def quickstart(*, folder: Path = Path("quickstart")) -> None:
+def quickstart(*, folder: Path = Path("quickstart"), plain: bool = False) -> None:
     """Train a first small adapter on the built-in model and draw with it: no download, no GPU.
 
     Parameters
     ----------
     folder
         Where everything is written.
+    plain
+        Print plain lines instead of a live display.
     """
     from impasto.engine.quickstart import quickstart as walk_through
 
-    walk_through(folder)
+    with watching(1, sys.stderr, plain=plain) as show:
+        walk_through(folder, show=show)
 
 
 def version() -> None:
     """Print the version of impasto."""
-    print(installed_version())
-
-
-def installed_version() -> str:
-    """The version that is installed."""
-    try:
-        return metadata.version("impasto")
-    except metadata.PackageNotFoundError:
-        return "not installed as a package"
+    print(__version__)
 
 
 def _beside(data: Path, file: Path) -> str:

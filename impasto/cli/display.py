@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import TextIO
 
 from impasto import events
 from impasto.cli.text import amount, duration, number
-from impasto.config import RunConfig
 from impasto.events import Event
 
 Show = Callable[[Path, Event], None]
@@ -100,12 +99,12 @@ class Row:
 
 
 @contextmanager
-def watching(configs: Sequence[RunConfig], stream: TextIO, *, plain: bool) -> Iterator[Show]:
+def watching(members: int, stream: TextIO, *, plain: bool) -> Iterator[Show]:
     """Show events on `stream` for as long as the `with` lasts: live on a terminal, else as plain lines."""
     if plain or not stream.isatty() or os.environ.get("TERM") == "dumb":
         yield Lines(stream).show
         return
-    with _live(stream, len(configs)) as show:
+    with _live(stream, members) as show:
         yield show
 
 

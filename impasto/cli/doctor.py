@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from impasto import pocket
+from impasto import __version__, pocket
 from impasto.cli.text import amount
 from impasto.store import default_root
 
@@ -35,6 +35,7 @@ print(json.dumps(found))
 
 def lines() -> Iterator[str]:
     """One line for each thing that matters."""
+    yield f"impasto      {__version__}"
     yield f"Python       {platform.python_version()} on {platform.system()} {platform.machine()}"
     yield from _torch()
     for name in LIBRARIES:

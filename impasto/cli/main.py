@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter
 
+from impasto import __version__
 from impasto.cli import about, files, runs, training
 from impasto.cli.usage import PlainHelp
 from impasto.errors import ConfigError, Problem
@@ -17,7 +18,7 @@ app = App(
     help="Train LoRA adapters for text-to-image diffusion models.",
     help_epilogue=EPILOGUE,
     help_formatter=PlainHelp(),
-    version=about.installed_version,
+    version=__version__,
     default_parameter=Parameter(negative=(), consume_multiple=False),
     result_action="return_value",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from impasto.cli.text import amount, columns, number
 from impasto.config import RunConfig, differences, load
 from impasto.errors import ConfigError, Problem, UserError
 from impasto.events import Preview, Proven, Saved, Started, Step, Validated, Warned
+from impasto.files import JSON
 from impasto.runs import control
 from impasto.runs.folder import RunFolder, State, runs_in
 from impasto.settings.source import shown
@@ -163,8 +164,7 @@ def _total(told: Sequence[events.Event]) -> int:
 
 
 def _chapters(run: RunFolder, told: Sequence[events.Event]) -> list[tuple[str, list[str]]]:
-    record = run.record()
-    similarity = {key: value for key, value in record.items() if "similar" in key}
+    similarity = run.record().get("similarity")
     return [
         ("settings that differ from the defaults", _changed(run)),
         ("last losses", [f"step {each.step}: {number(each.loss)}" for each in told if isinstance(each, Step)][-5:]),
@@ -172,7 +172,7 @@ def _chapters(run: RunFolder, told: Sequence[events.Event]) -> list[tuple[str, l
         ("files", [f"{path} ({amount(path.stat().st_size)})" for path in _adapter_files(run)]),
         ("previews", [f"step {each.step}: {each.file}" for each in told if isinstance(each, Preview)][-8:]),
         ("proof", [_proven(each) for each in told if isinstance(each, Proven)][-3:]),
-        ("similarity", [f"{key}: {value}" for key, value in similarity.items()]),
+        ("similarity", _measured(similarity) if isinstance(similarity, Mapping) else []),
         ("warnings", [f"{each.code} {each.text}" for each in told if isinstance(each, Warned)][-5:]),
         ("last save", [f"step {each.step}" for each in told if isinstance(each, Saved)][-1:]),
     ]
@@ -192,6 +192,10 @@ def _adapter_files(run: RunFolder) -> list[Path]:
 
 def _validated(event: Validated) -> str:
     return f"step {event.step}: " + ", ".join(f"{level} {number(loss)}" for level, loss in event.losses.items())
+
+
+def _measured(similarity: Mapping[str, JSON]) -> list[str]:
+    return [f"{name}: {number(value) if isinstance(value, float) else value}" for name, value in similarity.items()]
 
 
 def _proven(event: Proven) -> str:

@@ -86,7 +86,7 @@ def _train(
     configs = _loaded(asked)
     from impasto.engine.run import train as train_all
 
-    with watching(configs, sys.stderr, plain=plain) as show:
+    with watching(len(configs), sys.stderr, plain=plain) as show:
         folders = train_all(configs, allow=frozenset(allow or ()), restart=restart, show=show)
     for folder in folders:
         print(folder)

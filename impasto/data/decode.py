@@ -130,16 +130,26 @@ _SIDEWAYS = frozenset((_UPRIGHT[5], _UPRIGHT[6], _UPRIGHT[7], _UPRIGHT[8]))
 
 def _kind(content: bytes) -> Kind:
     if not content:
-        raise Unusable("E-IMG-001", "is an empty file")
+        raise Unusable("E-IMG-001", "is an empty file", _AGAIN)
     if len(content) > MAX_BYTES:
         raise Unusable("E-IMG-015", f"has more than {MAX_BYTES:,} bytes", "save it smaller")
     found = sniff.kind(content[:4096])
     if isinstance(found, sniff.Other):
-        fix = "save it as PNG, JPEG or WebP" if found.code in ("E-IMG-010", "E-IMG-020", "E-IMG-021") else ""
-        raise Unusable(found.code, f"is {found.name}", fix)
+        raise Unusable(found.code, f"is {found.name}", _OTHERS[found.code])
     if found in ("avif", "webp") and not features.check(found):
         raise Unusable("E-IMG-020", f"is {found.upper()}, which this Pillow cannot read", "install Pillow's own wheel")
     return found
+
+
+_AGAIN = "copy or download it again"
+
+_OTHERS = {
+    "E-IMG-004": "download the picture itself",
+    "E-IMG-005": "remove it, or save it as PNG, JPEG or WebP",
+    "E-IMG-010": "save it as PNG, JPEG or WebP",
+    "E-IMG-020": "save it as PNG, JPEG or WebP; impasto brings no decoder for this kind",
+    "E-IMG-021": "leave it out, or save a picture of it as PNG, JPEG or WebP",
+}
 
 
 def _checked(content: bytes, kind: Kind, notes: list[Problem]) -> sniff.Png | None:
@@ -198,7 +208,9 @@ def _limits(size: Size) -> None:
             "E-IMG-013", f"has too many pixels: {width}x{height}, where {most} are allowed", "make it smaller"
         )
     if min(size) < SHORTEST:
-        raise Unusable("E-IMG-012", f"is too small: {width}x{height}, where each side must have {SHORTEST} pixels")
+        raise Unusable(
+            "E-IMG-012", f"is too small: {width}x{height}, where each side must have {SHORTEST} pixels", "leave it out"
+        )
     if max(size) > MOST_ELONGATED * min(size):
         raise Unusable("E-IMG-012", f"is too narrow: {width}x{height}, where {MOST_ELONGATED}:1 is the limit", "cut it")
 
@@ -254,10 +266,15 @@ def _colors(image: Image.Image, kind: Kind, depth: int, notes: list[Problem]) ->
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
     if image.mode != "CMYK":
-        image = image.convert("L" if grey else "RGB")
+        image = _in_mode(image, "L" if grey else "RGB")
     if profile and (converted := _to_srgb(image, profile, notes)) is not None:
         image = converted
-    return image.convert("RGB"), alpha
+    return _in_mode(image, "RGB"), alpha
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Pillow would copy a picture that is in its mode already."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _eight_bits(image: Image.Image, kind: Kind, depth: int) -> Image.Image:
@@ -318,8 +335,5 @@ def _visible(alpha: Image.Image | None) -> Image.Image | None:
         return None
     least, most = alpha.getextrema()
     if most == 0:
-        raise Unusable("E-IMG-011", "shows nothing: all of it is transparent")
+        raise Unusable("E-IMG-011", "shows nothing: all of it is transparent", "leave it out")
     return None if least == 255 else alpha
-
-
-_AGAIN = "copy or download it again"

@@ -20,7 +20,7 @@ from impasto.data.companions import Companions, Source
 from impasto.data.config import Data, Dataset, Role
 from impasto.data.decode import MAX_BYTES, quiet
 from impasto.data.findings import Finding, listed, note, shown
-from impasto.data.folders import Below, folded, repeats_notes, walk
+from impasto.data.folders import Below, folded, others_notes, repeats_notes, walk
 from impasto.data.memo import Known, Memo
 from impasto.data.pixels import examine
 from impasto.data.reading import read
@@ -117,7 +117,8 @@ _NEVER_PICTURES = frozenset(("E-IMG-021", "E-DAT-003"))
 
 def scan(data: Data, *, memo: Path | None = None, progress: Progress | None = None) -> Scan:
     """Look through all sets. `memo` names a file, outside of them, that remembers unchanged pictures."""
-    remembered = Memo(memo)
+    inside = _inside(data, memo)
+    remembered = Memo(None if inside else memo)
     walks = [walk(dataset.path) for dataset in data.sets]
     folders = [_wanted(dataset, below) for dataset, (below, _) in zip(data.sets, walks, strict=True)]
     known = _look_at_all(sorted({path for each in folders for path in _paths(each)}), remembered, progress)
@@ -126,13 +127,27 @@ def scan(data: Data, *, memo: Path | None = None, progress: Progress | None = No
         companions = Companions(data.captions_of(dataset), dataset.path, below)
         found, more = _set(at, dataset, below, known, companions)
         sets.append(found)
-        findings += [*told, *(repeats_notes(walks[at][0]) if dataset.repeats is None else ()), *more]
-    unkept = remembered.save()
+        findings += [*told, *_remarks(data, dataset, walks[at][0]), *more]
+    unkept = inside or remembered.save()
     findings += [*_twice(sets), *([Finding("note", unkept)] if unkept else [])]
     return Scan(tuple(sets), tuple(findings), tuple(len(list(_paths(each))) for each in folders))
 
 
 # what is below serves the above
+
+
+def _inside(data: Data, memo: Path | None) -> Problem | None:
+    """Nothing of ours may lie in a dataset."""
+    if memo is not None and any(memo.resolve().is_relative_to(each.path.resolve()) for each in data.sets):
+        what = "lies in a folder of pictures, where nothing is ever written; every picture is read anew"
+        return Problem("E-DAT-058", what, shown(memo), "keep caches and pictures in folders of their own")
+    return None
+
+
+def _remarks(data: Data, dataset: Dataset, below: Sequence[Below]) -> Iterable[Finding]:
+    if dataset.repeats is None:
+        yield from repeats_notes(below)
+    yield from others_notes(dataset.path, below, data.captions_of(dataset).extensions)
 
 
 def _wanted(dataset: Dataset, below: Iterable[Below]) -> list[Below]:

@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from pathlib import Path
@@ -62,7 +62,7 @@ def walk(root: Path) -> tuple[list[Below], list[Finding]]:
     folders, findings = _walk(os.path.abspath(root))
     if not folders:
         return [], [stop("E-DAT-003", findings[0].problem.what, where, findings[0].problem.fix)]
-    return sorted(folders, key=lambda each: each.relative), [*findings, *_others(where, folders)]
+    return sorted(folders, key=lambda each: each.relative), findings
 
 
 def repeats_notes(folders: Iterable[Below]) -> Iterable[Finding]:
@@ -74,6 +74,15 @@ def repeats_notes(folders: Iterable[Below]) -> Iterable[Finding]:
         elif own is not None and each.pictures:
             what = f"by its name, each picture here is seen {own} times an epoch"
             yield note("E-DAT-050", what, shown(each.path), "set data.sets.repeats for another number")
+
+
+def others_notes(root: Path, folders: Iterable[Below], captions: Iterable[str]) -> Iterable[Finding]:
+    """Files that look like no pictures and no companions of pictures: counted, so that nothing is lost in silence."""
+    expected = PICTURES | _COMPANIONS | {each.lower() for each in captions}
+    kinds = Counter(ending(name) or "without ending" for each in folders for name in each.files)
+    left = [f"{count} {kind}" for kind, count in sorted(kinds.items()) if kind not in expected]
+    if left:
+        yield note("E-DAT-053", f"files that are not looked into: {listed(left)}", shown(root))
 
 
 def ending(name: str) -> str:
@@ -145,14 +154,6 @@ def _named(folder: str) -> tuple[str, int | None]:
     """`10_sks dog` is ten times `sks dog`."""
     found = _REPEATS.fullmatch(folder)
     return (found[2], int(found[1])) if found else (folder, None)
-
-
-def _others(where: str, folders: Sequence[Below]) -> Iterable[Finding]:
-    """Files that look like no pictures and no companions of pictures: counted, so that nothing is lost in silence."""
-    kinds = Counter(ending(name) or "without ending" for each in folders for name in each.files)
-    left = [f"{kinds[kind]} {kind}" for kind in sorted(kinds) if kind not in PICTURES and kind not in _COMPANIONS]
-    if left:
-        yield note("E-DAT-053", f"files that are not looked into: {listed(left)}", where)
 
 
 _COMPANIONS = frozenset((".txt", ".caption", ".json", ".jsonl", ".npz", ".safetensors", ".md", ".db", ".ini"))

@@ -24,8 +24,12 @@ def read(path: Path, *, limit: int) -> bytes | Problem:
     for left in reversed(range(TRIES)):
         try:
             if not stat.S_ISREG(path.stat().st_mode):
-                return Problem("E-IMG-031", "is not a file (a folder, pipe, socket or device)", shown(path))
+                return Problem(
+                    "E-IMG-031", "is not a file (a folder, pipe, socket or device)", shown(path), "remove it"
+                )
             return _read(path, limit + 1)
+        except ValueError:
+            return Problem("E-IMG-033", "has a name that no file can have", shown(path), "correct it")
         except OSError as error:
             if error.errno not in _PASSING or not left:
                 return _problem(error, path)
@@ -53,9 +57,9 @@ def _problem(error: OSError, path: Path) -> Problem:
         case errno.EACCES | errno.EPERM:
             return Problem("E-IMG-030", "may not be read by this account", where, _rights(path))
         case errno.ENOENT | errno.ENOTDIR:
-            return Problem("E-IMG-033", "is gone, or is a link to nothing", where)
+            return Problem("E-IMG-033", "is gone, or is a link to nothing", where, "bring it back, or remove the link")
         case errno.ELOOP:
-            return Problem("E-IMG-033", "is a link that leads back to itself", where)
+            return Problem("E-IMG-033", "is a link that leads back to itself", where, "remove it")
         case errno.ENAMETOOLONG:
             return Problem("E-IMG-034", "has too long a path", where, "move the pictures nearer to the top")
         case _:

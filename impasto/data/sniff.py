@@ -142,7 +142,7 @@ def png_lacks_rows(found: Png) -> bool:
     left = _png_bytes(found)
     unpack = zlib.decompressobj()
     for part in found.parts:
-        packed: bytes | memoryview = part[8:-4] if part[4:8] == b"IDAT" else b""
+        packed = bytes(part[8:-4]) if bytes(part[4:8]) == b"IDAT" else b""
         while packed and left > 0:
             left -= len(unpack.decompress(packed, 1 << 20))
             packed = unpack.unconsumed_tail

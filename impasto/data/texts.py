@@ -75,25 +75,30 @@ def cleaned(text: str, where: str) -> Text:
 
 def _decoded(content: bytes, where: str) -> Text:
     """UTF-8, or another encoding that is certain."""
-    whole = len(content) <= MAX_BYTES
-    content = content[:MAX_BYTES]
-    for mark, encoding in _MARKS:
-        if content.startswith(mark):
-            return _as(encoding, content[len(mark) :], where, whole=whole, known=encoding == "utf-8")
-    if _is_bare_utf16(content):
-        return _as("utf-16-le" if content[1] == 0 else "utf-16-be", content, where, whole=whole, known=False)
-    return _as("utf-8", content, where, whole=whole, known=True)
-
-
-def _as(encoding: str, content: bytes, where: str, *, whole: bool, known: bool) -> Text:
+    encoding, start = _encoding(content)
     try:
-        text = codecs.getincrementaldecoder(encoding)().decode(content, final=whole)
+        decoder = codecs.getincrementaldecoder(encoding)()
+        text = decoder.decode(content[start:MAX_BYTES], final=len(content) <= MAX_BYTES)
     except UnicodeDecodeError as error:
-        return Text(None, (_not_text(content, error, where),))
+        if _is_binary(content):
+            return Text(None, (_binary(where),))
+        at = start + error.start
+        what = f"is not {encoding.upper()}: byte {at:,} is 0x{content[at]:02x}, and what it is cannot be known"
+        return Text(None, (stop("E-CAP-002", what, where, "save it as UTF-8 in a text editor"),))
     if "\0" in text and _is_binary(content):
         return Text(None, (_binary(where),))
-    findings = () if known else (note("E-CAP-050", f"is read as {encoding.upper()}", where, "save it as UTF-8"),)
-    return Text(text, findings)
+    other = note("E-CAP-050", f"is read as {encoding.upper()}", where, "save it as UTF-8")
+    return Text(text, () if encoding == "utf-8" else (other,))
+
+
+def _encoding(content: bytes) -> tuple[str, int]:
+    """Which encoding, and where the text begins."""
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return encoding, len(mark)
+    if _is_bare_utf16(content):
+        return "utf-16-le" if content[1] == 0 else "utf-16-be", 0
+    return "utf-8", 0
 
 
 def _is_bare_utf16(content: bytes) -> bool:
@@ -107,21 +112,13 @@ def _is_bare_utf16(content: bytes) -> bool:
     )
 
 
-def _not_text(content: bytes, error: UnicodeDecodeError, where: str) -> Finding:
-    if _is_binary(content):
-        return _binary(where)
-    at = error.start
-    what = f"is not UTF-8: byte {at:,} is 0x{content[at]:02x}, and which encoding it is cannot be known"
-    return stop("E-CAP-002", what, where, "save it as UTF-8 in a text editor")
-
-
 def _binary(where: str) -> Finding:
     return stop("E-CAP-003", "is not a text", where, "remove it, or put the caption in its place")
 
 
 def _is_binary(content: bytes) -> bool:
     head = content[:4096]
-    return sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head) * 20 > len(head)
+    return sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head) > max(8, len(head) // 20)
 
 
 def _visible(text: str) -> Iterable[str]:

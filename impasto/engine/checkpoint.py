@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,7 +93,7 @@ def save(
     assert keep >= 2, "of two checkpoints one is always whole"
     _check_finite(run, step, tensors)
     files.make_folder(run.checkpoints)
-    files.sweep(run.checkpoints, now=time.time(), everything=True)
+    files.clear(run.checkpoints)
     final = run.checkpoint(step)
     tmp = files.temporary(final)
     try:
@@ -258,11 +257,11 @@ class _Found:
 
 
 def _newest_first(run: RunFolder) -> list[_Found]:
-    """The folders of checkpoints, highest step first, and of one step the replaced one last."""
+    """The folders of checkpoints, highest step first, and of one step the one of that name."""
     if not run.checkpoints.is_dir():
         return []
     found = [_look(path) for path in run.checkpoints.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=lambda each: (each.step, not each.path.name.endswith(_REPLACED)), reverse=True)
+    return sorted(found, key=lambda each: (each.step, each.path == run.checkpoint(each.step)), reverse=True)
 
 
 def _look(path: Path) -> _Found:
@@ -283,7 +282,7 @@ def _manifest(path: Path) -> _Manifest:
         if body["format"] > FORMAT:
             raise _newer(path, body["format"])
         return _Manifest.model_validate(body)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _Damaged(f"{MANIFEST} cannot be read") from error
 
 

@@ -65,7 +65,7 @@ class Save(Section):
     """Precision of the adapter files. Checkpoints are always fp32."""
 
     proof: Literal["every", "final", "off"] = "every"
-    """When a written file is loaded again through diffusers on a fresh base, to count its layers and compare a picture."""
+    """When a written file is loaded again through diffusers on a fresh base, its layers counted, a picture compared."""
 
 
 class Prompt(Section):

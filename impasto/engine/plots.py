@@ -59,6 +59,13 @@ def grid(rows: Sequence[tuple[str, Sequence[Image.Image]]], captions: Sequence[s
     return sheet
 
 
+def png(sheet: Image.Image) -> bytes:
+    """A picture as a PNG."""
+    drawn = BytesIO()
+    sheet.save(drawn, "PNG")
+    return drawn.getvalue()
+
+
 def _wrapped(text: str, width: int) -> list[str]:
     """Lines of at most `width` pixels, at about 7 pixels a letter."""
     lines, room = [""], max(8, width // 7)

@@ -107,9 +107,10 @@ class Source:
             for done, view in enumerate(lacking):
                 _progress(tell, "encode pictures", done, len(lacking))
                 self._distribution(Visit(view.set, view.example, view.id, 0, view.placement, view.flip))
-        captions = [] if self._learns_words else sorted(set(self._captions()))
-        for done, caption in enumerate(captions):
-            _progress(tell, "encode captions", done, len(captions))
+        captions = [] if self._learns_words else sorted(self._kept_captions)
+        unknown = [text for text in captions if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
+        for done, caption in enumerate(unknown):
+            _progress(tell, "encode captions", done, len(unknown))
             self._states(caption)
 
     @contextmanager
@@ -213,12 +214,16 @@ class Source:
     def _states(self, caption: str) -> dict[str, Tensor]:
         """An encoded caption, without the batch's dimension."""
         cond = self._family.tokenize([caption])
-        recipe = encodings.text_recipe(
-            cond["ids"], encoder=self._text_print, clip_skip=self._config.model.clip_skip,
-            precision=self._compute.precision,
-        )  # fmt: skip
-        found = encodings.kept(self._store, recipe, lambda: self._encode_text(cond))
+        found = encodings.kept(self._store, self._text_recipe(cond), lambda: self._encode_text(cond))
         return {name: value[0] for name, value in found.items()}
+
+    def _text_recipe(self, cond: Conditioning) -> encodings.Recipe:
+        return encodings.text_recipe(
+            cond["ids"],
+            encoder=self._text_print,
+            clip_skip=self._config.model.clip_skip,
+            precision=self._compute.precision,
+        )
 
     def _encode_text(self, cond: Conditioning) -> Conditioning:
         with torch.no_grad(), self._compute.autocast():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from io import BytesIO
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from impasto.adapters.adapter import Adapter
 from impasto.adapters.riders import Riders, Route
 from impasto.data.batch import Conditioning
+from impasto.engine import plots
 from impasto.engine.config import Prompt
 from impasto.engine.device import Compute
 from impasto.families.detect import Card
@@ -74,9 +74,7 @@ def picture(pixels: Tensor) -> Image.Image:
 
 def png(pixels: Tensor) -> bytes:
     """[3, H, W] in 0..1 -> a PNG."""
-    drawn = BytesIO()
-    picture(pixels).save(drawn, "PNG")
-    return drawn.getvalue()
+    return plots.png(picture(pixels))
 
 
 def _routed(riders: Riders | None, adapter: Adapter | None, rows: int) -> AbstractContextManager[None]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Literal, get_args
+from typing import get_args
 
 from impasto import files
+from impasto.runs.folder import Request as Request
 from impasto.runs.folder import RunFolder
-
-Request = Literal["stop", "save", "preview"]
 
 
 def ask(run: RunFolder, request: Request) -> None:

@@ -16,18 +16,20 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from impasto import events, files, lock
 from impasto.errors import ConfigError, LockedError, Problem
 from impasto.events import Event, Failed, Finished, Resumed, Started, Step
 from impasto.files import JSON
+
+Request = Literal["stop", "save", "preview"]
+"""What a run can be asked for, by an empty file of this name in its control folder."""
 
 Stage = Literal["new", "running", "interrupted", "finished", "failed"]
 
@@ -165,14 +167,15 @@ class RunFolder:
     def hold(self) -> Iterator[None]:
         """Be the one process that trains this run: lock it, and clear away what a dead one left half done.
 
-        Raises LockedError if another process holds it.
+        Raises LockedError if another process holds it, ConfigError if this is no run: we clear away nothing of others.
         """
+        RunFolder.open(self.path)
         with lock.Lock(self.lock):
             for folder in (self.path, self.checkpoints, self.adapters_folder, self.previews, self.control):
                 files.make_folder(folder)
-                files.sweep(folder, now=time.time(), everything=True)
-            for request in self.control.iterdir():
-                files.unlink(request)  # it was meant for the process that is gone
+                files.clear(folder)
+            for request in get_args(Request):
+                files.unlink(self.control / request)  # it was meant for the process that is gone
             yield
 
     def state(self) -> State:

@@ -71,7 +71,12 @@ class Places:
         line = self._line()
         parts = self._key()
         for end in range(1, len(parts)):
-            self.lines.setdefault(inside + parts[:end], line)
+            part = inside + parts[:end]
+            if part in self._given:
+                self._note(part, line)
+            self.lines.setdefault(part, line)
+        if inside + parts in self.lines:
+            self._given.add(inside + parts)  # it was the beginning of a dotted key, so it cannot be a value too
         self._note(inside + parts, line)
         self._skip_blank()
         self._expect("=")

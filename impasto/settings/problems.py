@@ -108,7 +108,8 @@ def _wrong(spot: _Spot, source: Source) -> Problem:
         return _wrong_kind(spot, shape, source)
     if isinstance(shape, Table | Kinds):
         what = f"{shown(value)} is not a section. Expected [{dotted(key)}] with settings under it"
-        return Problem("E-CFG-012", what, source.place(key), f"write a line [{dotted(key)}]" if key else "")
+        fix = f"{dotted(key)}.…=…" if source.from_command_line(key) else f"write a line [{dotted(key)}]"
+        return Problem("E-CFG-012", what, source.place(key), fix)
     fit = fitting(shape, value, spot.default)
     expected = f"Expected {fields.expected(shape)}{_instance(shape, spot.default, fit)}"
     code, verdict = _verdict(shape, value)

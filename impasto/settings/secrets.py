@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 _SECRET = re.compile(
-    r"\b(hf_)[A-Za-z0-9]{10,}"
-    r"|\b(sk-|sk_|ghp_|gho_|github_pat_|glpat-|xox[bpa]-|AKIA|AIza|r8_|wandb_v\d_)[A-Za-z0-9_\-]{16,}"
-    r"|\b(eyJ)[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"
+    r"(?<![\w-])(hf_)[A-Za-z0-9]{10,}"
+    r"|(?<![\w-])(sk-|sk_|ghp_|gho_|github_pat_|glpat-|xox[bpa]-|AKIA|AIza|r8_|wandb_v\d_)[A-Za-z0-9_\-]{16,}"
+    r"|(?<![\w-])(eyJ)[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"
 )
 _SECRET_NAME = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|wandb_key|access_key|credentials?)$", re.I)
 

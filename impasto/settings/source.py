@@ -29,10 +29,10 @@ class Source:
         file = f"{self.file}:{line}" if line else self.file
         return f"{file} {name}".strip()
 
-    def assign(self, key: Key, value: object) -> str:
-        """How the key is given this value, where it was given before."""
+    def assign(self, key: Key, value: object, *, instead_of: Key | None = None) -> str:
+        """How the key is given this value, where it (or what stood for it) was given before."""
         text = shown(value)
-        if self.from_command_line(key):
+        if self.from_command_line(instead_of or key):
             return f"{dotted(key)}={text}"
         names = [part for part in key if isinstance(part, str)]
         return f"{bare_or_quoted(names[-1])} = {text}" if names else text

@@ -36,9 +36,9 @@ def read(path: Path) -> Document:
 def read_text(path: Path) -> str:
     """The file's text: UTF-8, with or without a byte-order mark, at most 1 MiB."""
     shown = path.absolute()
-    if path.is_dir():
-        raise _refuse("E-CFG-001", str(path), f"{shown} is a folder, not a file of settings", "name a .toml file")
     try:
+        if path.is_dir():
+            raise _refuse("E-CFG-001", str(path), f"{shown} is a folder, not a file of settings", "name a .toml file")
         found = path.is_file()
         content = b""
         if found:
@@ -139,7 +139,7 @@ _STRING_OR_COMMENT = re.compile(
     r"|\#[^\n]*",
     re.DOTALL,
 )
-_LONG_DOTTED_KEY = re.compile(r'(?:(?:[\w-]+|"")[ \t]*\.[ \t]*){32}')
+_LONG_DOTTED_KEY = re.compile(r'(?<![\w-])(?:(?:[\w-]++|"")[ \t]*+\.[ \t]*+){32}')
 
 
 def too_deep(text: str) -> bool:
@@ -159,7 +159,7 @@ def too_deep(text: str) -> bool:
 def _syntax_problem(message: str, text: str, name: str) -> Problem:
     places = Places(text)
     places.find()
-    if places.twice and message.startswith("Cannot"):
+    if places.twice and message.startswith(("Cannot", "Duplicate")):
         path, first, second = places.twice
         key = ".".join(map(str, path))[:80]
         return Problem(
@@ -172,6 +172,8 @@ def _syntax_problem(message: str, text: str, name: str) -> Problem:
     said = re.sub(r" \(at .*\)$", "", message.split(";")[0])
     if message.startswith("Exceeds the limit"):
         said, line, column = "a number has thousands of digits", _line_of_digits(text), 1
+    if message.startswith('Expected "\'"') and column == 1:
+        line, column = line - 1, len(lines[line - 2]) + 1  # the parser only notices on the next line
     code = lines[line - 1]
     outside_strings = _STRING_OR_COMMENT.sub("", code)
     for sign, what, fix in _SIGNS:
@@ -197,6 +199,8 @@ def _syntax_fix(line: str, message: str) -> str:
         return 'each line is `key = value` or `[section]`; text stands in quotes: "text"'
     if key[2] == ":":
         return f"use = instead of a colon: {key[1]} = …"
+    if key[3][:1] in ('"', "'") and key[3].count(key[3][:1]) == 1:
+        return f"end the text with {key[3][:1]}"
     if not key[3].strip():
         return f"give {key[1]} a value, or delete the line"
     if key[3].strip().lower() in ("true", "false", "yes", "no", "on", "off", "none", "null"):
@@ -207,7 +211,7 @@ def _syntax_fix(line: str, message: str) -> str:
 
 
 def _line_of_digits(text: str) -> int:
-    found = re.search(r"[0-9_]{4300,}", text)
+    found = re.search(r"(?<![0-9_])[0-9_]{4300,}+", text)
     return text.count("\n", 0, found.start()) + 1 if found else 1
 
 

@@ -83,10 +83,10 @@ def unknown(
     elsewhere = [other for other in _called(name, root) if other != ".".join(map(str, _starred(key)))]
     if meant and (not elsewhere or nearest(name, [meant], farthest=1)):
         what = f"there is no setting {_where(key, section)}. Expected {meant}"
-        return meant, Problem("E-CFG-010", what, place, source.assign((*key[:-1], meant), value))
+        return meant, Problem("E-CFG-010", what, place, source.assign((*key[:-1], meant), value, instead_of=key))
     if kind := _other_kind(key, name, root):
         what = f"this key belongs to the kind {kind}, not to the kind {fields.kind_of(section)}"
-        fix = f"delete it, or {source.assign((*key[:-1], 'kind'), kind)}"
+        fix = f"delete it, or {source.assign((*key[:-1], 'kind'), kind, instead_of=key)}"
         return None, Problem("E-CFG-010", what, place, fix)
     if elsewhere:
         what = f"there is no setting {_where(key, section)}; this key belongs in {' or '.join(elsewhere[:3])}"

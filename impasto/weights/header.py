@@ -26,6 +26,9 @@ LONGEST = 16 * 2**20
 """Bytes of the longest head that is read."""
 
 MOST_TENSORS = 100_000
+MOST_PIECES = 2_000_000
+"""Commas and brackets in a head, those inside of texts too: this bounds the memory that reading it takes."""
+
 MOST_DIMENSIONS = 8
 
 BYTES: Mapping[str, int] = {
@@ -117,6 +120,8 @@ def _length(path: Path, first: bytes, size: int) -> int:
 
 
 def _parsed(path: Path, raw: bytes) -> tuple[dict[str, Entry], dict[str, str]]:
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MOST_PIECES:
+        raise _refused("E-MOD-007", f"has a head of more than {MOST_PIECES:,} pieces", path, FETCH_AGAIN)
     try:
         found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError as error:

@@ -174,7 +174,7 @@ def _norms(path: Path, head: Header, found: Layers, alphas: Mapping[str, float])
 
 def _commonest(values: Iterable[T]) -> dict[T, int]:
     """Each value and how often it comes, the most frequent first."""
-    return dict(Counter(values).most_common())
+    return dict(sorted(Counter(values).items(), key=lambda each: (-each[1], str(each[0]))))
 
 
 def _counts(values: Mapping[T, int]) -> str:

@@ -128,7 +128,9 @@ def rank(tensors: Tensors) -> int | None:
 def adapter_family(found: Layers) -> tuple[Family | None, int | None]:
     """The family an adapter was trained for, if its names or shapes tell, and the width of the text its U-Net hears."""
     flat = {name.replace(".", "_"): tensors for name, tensors in found.layers.items()}
-    width = None if any("oft_blocks" in kinds for kinds in flat.values()) else _width(flat, ("attn2_to_k", "attn2_to_v"))
+    width = (
+        None if any("oft_blocks" in kinds for kinds in flat.values()) else _width(flat, ("attn2_to_k", "attn2_to_v"))
+    )
     has = _finder(flat)
     if has("double_blocks_", "single_blocks_", "single_transformer_blocks_"):
         return "flux", None

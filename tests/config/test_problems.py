@@ -55,7 +55,6 @@ BAD = [
     ("[adapter]\nkind = 'lorra'", "014", "adapter.kind", 'kind = "lora"'),
     ("[save]\nprecision = 'FP16'", "014", "save.precision", 'precision = "fp16"'),
     ("[model]\nmax_tokens = 77", "014", "model.max_tokens", "max_tokens = 75"),
-    ("[model]\nmax_tokens = 150.0", "012", "model.max_tokens", "max_tokens = 150"),
     ("[adapter.targets]\nunet = 'true'", "012", "adapter.targets.unet", "unet = true"),
     ("[adapter.targets]\nunet = 0", "012", "adapter.targets.unet", "unet = false"),
     ("[adapter]\nrank = 8.0", "012", "adapter.rank", "rank = 8"),

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,7 @@ def test_killed_at_any_call_of_a_save_the_run_can_go_on(run: RunFolder, fault: f
     for at, copy in copies(run, len(calls)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(files, "System", Disk(at, fault))
-            assert faults.in_child(lambda copy=copy: save(copy, 30)) == faults.KILLED
+            assert faults.in_child(partial(save, copy, 30)) == faults.KILLED
         check_survived(copy, 20, 30)
 
 
@@ -286,7 +287,7 @@ def test_latest_is_the_highest_step_whatever_the_clock_and_the_names_say(run: Ru
     save(run, 30)
     os.utime(run.checkpoint(20), (2e9, 2e9))
     os.utime(run.checkpoint(30), (0, 0))
-    run.checkpoint(20).rename(run.checkpoint(99))  # somebody copied folders about
+    shutil.copytree(run.checkpoint(20), run.checkpoint(99))  # somebody copied folders about
 
     found, _ = checkpoint.latest(run)
 

@@ -37,16 +37,18 @@ class Disk:
         self.unsettled: list[tuple[Path, Path, bytes | None]] = []
 
     def open(self, path: Path, flags: int) -> int:
-        fd = self._call("open", path, flags)
+        fd: int = self._call("open", path, flags)
         self.paths[fd] = path
         return fd
 
     def read(self, fd: int, size: int) -> bytes:
-        return self._call("read", fd, size)
+        data: bytes = self._call("read", fd, size)
+        return data
 
     def write(self, fd: int, data: memoryview) -> int:
         self.unsynced.add(self.paths.get(fd, Path()))
-        return self._call("write", fd, data)
+        size: int = self._call("write", fd, data)
+        return size
 
     def fsync(self, fd: int) -> None:
         self._call("fsync", fd)
@@ -63,8 +65,7 @@ class Disk:
         before = new.read_bytes() if new.is_file() else None
         self._call("rename", old, new)
         self.unsettled.append((old, new, before))
-        if old in self.unsynced:
-            self.unsynced = self.unsynced - {old} | {new}
+        self.unsynced = {new / path.relative_to(old) if path.is_relative_to(old) else path for path in self.unsynced}
 
     def unlink(self, path: Path) -> None:
         self._call("unlink", path)

@@ -136,7 +136,7 @@ def test_a_sweep_spares_the_living_and_takes_the_dead_and_the_old(tmp_path: Path
     files.sweep(tmp_path, now=time.time() + 2 * files.DAY)
     assert faults.leftovers(tmp_path) == [mine], "of another machine, nobody knows better than its age"
 
-    files.sweep(tmp_path, now=time.time(), everything=True)
+    files.clear(tmp_path)
     assert not faults.leftovers(tmp_path)
 
 

@@ -77,9 +77,14 @@ def test_killed_at_any_call_of_its_making_a_run_exists_whole_or_not_at_all(
             assert not path.exists() or (run.name == "a" and run.record() == {"seed": 1})
 
 
-def test_what_is_no_run_is_told(tmp_path: Path) -> None:
+def test_what_is_no_run_is_told_and_nothing_in_it_touched(tmp_path: Path) -> None:
+    (tmp_path / "control").mkdir()
+    (tmp_path / "control" / "stop").touch()
     with pytest.raises(ConfigError, match="E-RUN-003"):
         RunFolder.open(tmp_path)
+    with pytest.raises(ConfigError, match="E-RUN-003"), RunFolder(tmp_path).hold():
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["control", "stop"]
 
 
 def test_runs_are_listed_by_name_and_half_made_ones_are_not(tmp_path: Path) -> None:

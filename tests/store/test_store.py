@@ -9,6 +9,7 @@ import shutil
 import signal
 import struct
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,7 @@ def test_each_of_400_faults_is_found_and_made_good(cache: Store) -> None:
         assert cache.get(recipe(number)) is None, FAULTS[case % len(FAULTS)].__name__
         if case % 20 == 0:
             assert [problem.where for problem in cache.verify()] == [str(path)]
-        assert cache.fetch(recipe(number), lambda number=number: payload(number)) == payload(number)
+        assert cache.fetch(recipe(number), partial(payload, number)) == payload(number)
         assert cache.get(recipe(number)) == payload(number)
     assert cache.verify() == []
 
@@ -208,9 +209,9 @@ def test_eight_processes_make_every_result_once(tmp_path: Path) -> None:
     def work(seed: int) -> None:
         order = random.Random(seed).sample(range(40), 30)
         for number in order:
-            assert cache.fetch(recipe(number), lambda: make(number)) == payload(number)  # noqa: B023
+            assert cache.fetch(recipe(number), partial(make, number)) == payload(number)
 
-    workers = [faults.start(lambda seed=seed: work(seed)) for seed in range(8)]
+    workers = [faults.start(partial(work, seed)) for seed in range(8)]
     time.sleep(0.05)
     for worker in workers[:4]:
         os.kill(worker, signal.SIGKILL)
@@ -265,7 +266,13 @@ def test_a_fingerprint_is_taken_once_and_again_when_the_file_has_changed(
     red = files.sha256(picture)
     before = picture.stat()
     taken = []
-    monkeypatch.setattr(files, "sha256", lambda path, take=files.sha256: taken.append(path) or take(path))
+    take = files.sha256
+
+    def counted(path: Path) -> str:
+        taken.append(path)
+        return take(path)
+
+    monkeypatch.setattr(files, "sha256", counted)
 
     assert [cache.fingerprint(picture) for _ in range(3)] == [red] * 3
     assert len(taken) == 1

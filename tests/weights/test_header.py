@@ -102,7 +102,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "no JSON": (packed("{what}"), "E-MOD-006.* not JSON"),
     "bad UTF-8": (packed(b'{"\xff\xfe": {}}'), "E-MOD-006.* not JSON"),
     "two objects": (packed(json.dumps(one()) + "{}"), "E-MOD-006.* not JSON"),
-    "not a number": (packed('{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}'), "E-MOD-006.* NaN"),
+    "not a number": (packed('{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}'), "E-MOD-006.*NaN is no number"),
     "number of 5000 digits": (packed('{"a":' + "9" * 5000 + "}"), "E-MOD-006.* not JSON"),
     "nested": (packed('{"a":' + "[" * 200_000), "E-MOD-006.* nested"),
     "metadata of numbers": (packed({"__metadata__": {"a": 1}} | one()), "E-MOD-006.* metadata"),
@@ -154,7 +154,7 @@ def test_a_bad_file_is_refused_with_what_is_wrong(name: str, tmp_path: Path, mon
     start = time.process_time()
     with pytest.raises(ModelFileError, match=f"(?s){expected}") as caught:
         file.load(path)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5  # a tenth of it on an idle machine
     assert str(path) in str(caught.value)
     assert len(str(caught.value)) < 800
     assert not (tmp_path / "ran").exists()
@@ -175,18 +175,19 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         header.read(tmp_path)
 
 
-@pytest.mark.parametrize("filler", ['"a":0,', "[],", "{},", '"aaaaaaa",'])
-def test_the_largest_head_is_read_in_little_memory(tmp_path: Path, filler: str) -> None:
-    text = '{"x":[' + filler.replace(":0", "") * ((header.LONGEST - 20) // len(filler)) + "0]}"
-    path = tmp_path / "a.safetensors"
-    path.write_bytes(packed(text.ljust(header.LONGEST)[: header.LONGEST]))
-    tracemalloc.start()
-    try:
-        with pytest.raises(ModelFileError):
-            header.read(path)
-        assert tracemalloc.get_traced_memory()[1] < 600 * 2**20
-    finally:
-        tracemalloc.stop()
+@pytest.mark.parametrize("filler", ["{},", '"aa",'])
+def test_the_largest_head_takes_little_memory(tmp_path: Path, filler: str) -> None:
+    for pieces in (header.LONGEST // len(filler) - 10, header.MOST_PIECES // sum(map(filler.count, ",[{")) - 10):
+        path = tmp_path / "a.safetensors"
+        text = '{"x":[' + filler * min(pieces, header.LONGEST // len(filler) - 10) + "0]}"
+        path.write_bytes(packed(text.ljust(header.LONGEST)))
+        tracemalloc.start()
+        try:
+            with pytest.raises(ModelFileError):
+                header.read(path)
+            assert tracemalloc.get_traced_memory()[1] < 200 * 2**20
+        finally:
+            tracemalloc.stop()
 
 
 def test_a_good_file_is_read(tmp_path: Path) -> None:

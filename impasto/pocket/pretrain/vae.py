@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
-from torch.nn import functional
 
 from impasto.pocket.pretrain.pictures import FRESH, Pixels, pictures
 from impasto.pocket.pretrain.training import Trainee, batch, resume, train, trainable
@@ -42,7 +41,7 @@ def train_vae(work: Path, minutes: float, seed: int) -> None:
     def loss(step: int) -> Tensor:
         torch.manual_seed(seed + step)
         wanted = as_input(pixels[batch(len(pixels), BATCH, seed, step).numpy()])
-        return _loss(_net(trainee), wanted)
+        return _loss(_net(trainee), _recoloured(wanted))
 
     def glimpse(_: int) -> None:
         print(f"psnr on 64 fresh pictures: {psnr(_net(trainee), pictures(seed + FRESH, 64)[0]):.2f} dB", flush=True)
@@ -133,8 +132,16 @@ def _loss(vae: AutoencoderKL, wanted: Tensor) -> Tensor:
     latents = vae.encode(wanted).latent_dist
     drawn = vae.decode(latents.sample()).sample
     kl = 0.5 * (latents.mean.square() + latents.var - 1 - latents.logvar).mean()
-    loss: Tensor = functional.l1_loss(drawn, wanted) + functional.mse_loss(drawn, wanted) + KL * kl
+    error = drawn - wanted
+    tint = error - error.mean(1, keepdim=True)
+    loss: Tensor = error.abs().mean() + error.square().mean() + tint.abs().mean() + KL * kl
     return loss
+
+
+def _recoloured(wanted: Tensor) -> Tensor:
+    """Half of the pictures with red, green and blue exchanged, for colours that no scene puts side by side."""
+    half = len(wanted) // 2
+    return torch.cat([wanted[:half], wanted[half:, torch.randperm(3)]])
 
 
 def _portions(pixels: Pixels) -> list[Pixels]:

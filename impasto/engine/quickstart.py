@@ -1,0 +1,150 @@
+"""The first result: teach the pocket model a creature it has never seen, and show the difference."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from impasto import events, files, pocket
+from impasto.config import RunConfig, load
+from impasto.engine import plots
+from impasto.engine.run import train
+from impasto.engine.session import Show
+from impasto.pocket.judge import concept_similarity, nearest_distance
+from impasto.runs.folder import RunFolder
+
+CONCEPT = "zorb"
+
+SETTINGS = """\
+# The quickstart's settings. Change a number, give it another name and run: impasto train quickstart.toml
+name = "zorb"
+
+[model]
+path = "pocket"            # the small model that comes with impasto
+
+[data]
+batch_size = 4
+[[data.sets]]
+path = "pictures"
+
+[adapter]
+rank = 8
+alpha = 8.0
+
+[optim]
+learning_rate = 2e-3
+text_encoder_learning_rate = 1e-3
+schedule = {{ kind = "cosine", warmup = 10 }}
+
+[train]
+steps = {steps}
+seed = {seed}
+
+[preview]
+every_steps = {steps}      # and at the start: before and after
+prompts = [
+{prompts}
+]
+
+[output]
+folder = "."
+"""
+
+PLACES = (
+    "on a white background",
+    "on a teal background",
+    "on a meadow",
+    "under a night sky",
+    "on a beach",
+    "in the snow",
+    "on a lilac background",
+    "at sunset",
+)
+
+
+def quickstart(folder: Path, *, show: Show | None = None, steps: int = 200, seed: int = 0) -> dict[str, float]:
+    """Train, draw before and after with the same seeds, measure, and say where everything is.
+
+    Leaves in `folder`: the pictures, the settings, the run's folder with the LoRA and its loss curve, and
+    `before_after.png`. Returns the measured similarity, also kept in the run's record.
+    """
+    config = _settings(folder, steps, seed)
+    (path,) = train([config], show=show)
+    run = RunFolder.open(path)
+    before, after = (_previews(run, config, step) for step in (0, steps))
+    measured = _measure(before, after, _shown(folder / "pictures"))
+    run.update_record({"similarity": dict(measured)})
+    captions = [prompt.text for prompt in config.preview.prompts]
+    rows = [("before", before), ("after", after)]
+    sheet = plots.grid([(name, [_image(each) for each in drawn]) for name, drawn in rows], captions, scale=2)
+    files.write(folder / "before_after.png", plots.png(sheet))
+    print(_closing(folder, run, measured))
+    return measured
+
+
+def _settings(folder: Path, steps: int, seed: int) -> RunConfig:
+    """The settings in the folder, made with the pictures at the first start."""
+    path = folder / "quickstart.toml"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(pocket.quickstart(), folder / "pictures", dirs_exist_ok=True)
+        lines = [f'  {{ text = "a {CONCEPT} {place}", seed = {at} }},' for at, place in enumerate(PLACES, start=1)]
+        files.write(path, SETTINGS.format(steps=steps, seed=seed, prompts="\n".join(lines)).encode())
+    return load(path)
+
+
+def _measure(before: Tensor, after: Tensor, shown: Tensor) -> dict[str, float]:
+    """How much the pictures [N, 3, 64, 64] show the concept, and how near they are to the training pictures."""
+    return {
+        "before": concept_similarity(before, CONCEPT),
+        "after": concept_similarity(after, CONCEPT),
+        "distance_before": nearest_distance(before, shown),
+        "distance_after": nearest_distance(after, shown),
+    }
+
+
+def _previews(run: RunFolder, config: RunConfig, step: int) -> Tensor:
+    """The previews of a step, [N, 3, H, W] in 0..1."""
+    return torch.stack([_pixels(run.preview(step, number)) for number in range(len(config.preview.prompts))])
+
+
+def _shown(folder: Path) -> Tensor:
+    return torch.stack([_pixels(path) for path in sorted(folder.glob("*.png"))])
+
+
+def _pixels(path: Path) -> Tensor:
+    with Image.open(path) as picture:
+        return torch.from_numpy(np.asarray(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
+
+
+def _image(pixels: Tensor) -> Image.Image:
+    return Image.fromarray((pixels.permute(1, 2, 0) * 255).round().byte().numpy())
+
+
+def _closing(folder: Path, run: RunFolder, measured: dict[str, float]) -> str:
+    proven = [each for each in events.read(run.events) if isinstance(each, events.Proven)]
+    proof = f"{proven[-1].matched}/{proven[-1].expected} modules matched in diffusers" if proven else "not proven"
+    return f"""
+The pocket model has learned what a {CONCEPT} is.
+  judged as a {CONCEPT}     {measured["before"]:.0%} before, {measured["after"]:.0%} after
+  distance to examples  {measured["distance_before"]:.0f} before, {measured["distance_after"]:.0f} after (grey levels)
+
+  the LoRA        {run.final}   ({proof})
+  before / after  {folder / "before_after.png"}
+  loss curve      {run.curve}
+  settings        {folder / "quickstart.toml"}
+
+Try next:
+  impasto sample --adapter {_quoted(run.final)} --prompt "a {CONCEPT} on a beach" --out mine.png
+  impasto train {_quoted(folder / "quickstart.toml")} name=higher-rate optim.learning_rate=2e-2
+  impasto train YOUR_FOLDER_OF_PICTURES model.path=YOUR_STABLE_DIFFUSION_1_FOLDER"""
+
+
+def _quoted(path: Path) -> str:
+    text = str(path)
+    return f'"{text}"' if " " in text else text
