@@ -16,6 +16,7 @@ from impasto.events import Preview, Proven, Saved, Started, Step, Validated, War
 from impasto.files import JSON
 from impasto.runs import control
 from impasto.runs.folder import RunFolder, State, runs_in
+from impasto.settings import fields
 from impasto.settings.source import shown
 from impasto.settings.suggest import nearest
 
@@ -183,7 +184,14 @@ def _changed(run: RunFolder) -> list[str]:
         config = load(run.config)
     except UserError as error:
         return [str(problem) for problem in error.problems]
-    return [f"{key} = {shown(new)}" for key, _, new in differences(RunConfig(), config) if new is not None]
+    changed = [(key, new) for key, _, new in differences(RunConfig(), config) if new is not None]
+    return [f"{key} = {shown(new)}" for key, new in changed if not _is_default(key, new)]
+
+
+def _is_default(key: str, value: object) -> bool:
+    """Whether a setting in a list has its default: the default list is empty, so all of it differs."""
+    parts = tuple(int(part) if part.isdecimal() else part for part in key.split("."))
+    return any(setting.default == value for setting in fields.at(RunConfig, parts))
 
 
 def _adapter_files(run: RunFolder) -> list[Path]:

@@ -10,11 +10,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from impasto.checks import check, check_together
+from impasto.checks import check, check_together, run_folder
 from impasto.cli.display import watching
 from impasto.cli.runs import found
-from impasto.config import RunConfig, read
+from impasto.config import RunConfig, load, read
 from impasto.errors import ConfigError, Problem
+from impasto.runs.folder import RunFolder
 from impasto.settings.toml import literal
 
 Allow = Annotated[list[str] | None, Parameter(name="--allow")]
@@ -69,15 +70,16 @@ def resume(*run: str, allow: Allow = None, plain: bool = False, runs: Path = Pat
     if not names:
         raise ConfigError(Problem("E-CLI-001", "no run is named", "command line", "see `impasto runs`"))
     folders = [found(name, runs) for name in names]
-    _train(
-        [
-            (str(run.config), [*settings, f"output.folder={literal(str(run.path.absolute().parent))}"])
-            for run in folders
-        ],
-        allow,
-        restart=False,
-        plain=plain,
-    )
+    _train([(str(each.config), [*settings, *_moved(each)]) for each in folders], allow, restart=False, plain=plain)
+
+
+def _moved(run: RunFolder) -> list[str]:
+    """What makes a run go on in its own folder, even if that was moved or the current folder is another."""
+    config, path = load(run.config), run.path.absolute()
+    if run_folder(config) == path:
+        return []
+    settings = [f"output.folder={literal(str(path.parent))}"]
+    return settings if config.name == path.name else [*settings, f"name={literal(path.name)}"]
 
 
 def _train(

@@ -25,7 +25,7 @@ class Part:
     batch: Batch
     noised: Noised
     share: float
-    """Its part of the step: one over the number of micro-batches in it."""
+    """Its part of the step: its examples over all of the step's, so that every example of a step counts alike."""
 
     dice: int
     """Seeds the adapter's dropouts."""

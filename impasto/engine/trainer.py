@@ -111,7 +111,8 @@ class Trainer:
 def draw(member: Member) -> list[Part]:
     """The member's next micro-batches, noised by its own dice."""
     batches = member.next_batches()
-    return [_part(member, batch, at, 1 / len(batches)) for at, batch in enumerate(batches)]
+    rows = sum(len(batch.keys) for batch in batches)
+    return [_part(member, batch, at, len(batch.keys) / rows) for at, batch in enumerate(batches)]
 
 
 def _part(member: Member, batch: Batch, at: int, share: float) -> Part:

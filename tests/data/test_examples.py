@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from impasto.data import memo as memos
 from impasto.data.config import Captions, Data, Dataset
 from impasto.data.examples import Example, Scan, scan
-from impasto.errors import DataError
+from impasto.errors import DataError, DiskError
 from tests.data.pictures import jpeg, picture, png, saved, tree
 
 
@@ -352,3 +353,24 @@ def test_none_of_this_needs_torch() -> None:
     )
     code = f"import sys; from impasto.data import {names}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_failing_disk_is_tried_thrice_and_then_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sick, flaky = put(tmp_path / "sick.png"), put(tmp_path / "flaky.png", seed=1)
+    tries: dict[str, int] = {}
+    really = os.open
+
+    def fail(path: object, *rest: object, **more: object) -> int:
+        name = os.path.basename(str(path))
+        tries[name] = tries.get(name, 0) + 1
+        if name == "sick.png" or (name == "flaky.png" and tries[name] < 3):
+            raise OSError(errno.EIO, "Input/output error")
+        return really(path, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", fail)
+    found = scan(data(tmp_path))
+    assert list(by_name(found)) == [flaky.name]
+    assert [each.where for each in found.of("skip")] == [str(sick)]
+    assert (tries["sick.png"], tries["flaky.png"]) == (3, 3)
+    with pytest.raises(DiskError, match="E-IMG-032"):
+        found.check(data(tmp_path))

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import impasto
 from impasto import events
 from impasto.config import RunConfig
 from impasto.engine import sample
 from impasto.engine.config import Prompt
-from impasto.errors import DataError, LockedError, ModelFileError
+from impasto.errors import DataError, DivergedError, LockedError, ModelFileError
 from impasto.events import Event
 from impasto.families.config import Model
 from impasto.runs import control
@@ -214,6 +215,22 @@ def test_every_schedule_and_ema_go_through(tiny_base: Path, pictures: Path) -> N
     assert rates[0] == pytest.approx(5e-4)
     assert rates[2] == pytest.approx(1e-3)
     assert rates[-1] < 1e-3
+
+
+def test_numbers_that_stop_being_finite_end_the_run_and_reach_no_file(tiny_base: Path, pictures: Path) -> None:
+    wild = config(
+        tiny_base,
+        pictures,
+        optim={"learning_rate": 100.0, "clip": 0.0, "optimizer": {"eps": 1e-8}},
+        train={"steps": 200},
+        save={"every_steps": 2, "proof": "off", "precision": "fp32"},
+    )
+    with pytest.raises(DivergedError, match="learning_rate"):
+        train(wild, pictures.parent / "cache")
+    folder = pictures.parent / "runs" / "anna"
+    assert told(folder, events.Failed)[-1].code.startswith("E-NUM")
+    for path in folder.rglob("*.safetensors"):
+        assert all(value.isfinite().all() for value in load_file(path).values())
 
 
 def test_bad_data_stops_the_run_before_the_model_loads(tiny_base: Path, tmp_path: Path) -> None:

@@ -6,6 +6,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.timeout(1200)  # a minute or two on an idle core
+
 
 def forks(*arguments: str) -> str:
     """A process of its own: it forks, which a process with threads must not."""
