@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 
 from impasto.schema import Section
 from impasto.settings import fields
@@ -48,9 +49,10 @@ def _table(section: Section, name: str, header: str, help_text: str) -> Iterator
     yield from _body(section, name)
 
 
-def comment(text: str) -> list[str]:
+@cache
+def comment(text: str) -> tuple[str, ...]:
     """Text as comment lines."""
-    return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
+    return tuple(textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False))
 
 
 def _assignment(name: str, value: object, *, unset: bool) -> str:

@@ -31,6 +31,8 @@ def run(step: str, chosen: argparse.Namespace) -> None:
     from impasto.pocket.pretrain import base, export, judge, pictures, quickstart, report, tokenizer, vae
 
     torch.set_num_threads(chosen.threads)
+    if torch.distributed.is_torchelastic_launched():
+        torch.distributed.init_process_group("gloo")
     work, seed = chosen.work, chosen.seed
     minutes = MINUTES.get(step, 0.0) if chosen.minutes is None else chosen.minutes
     match step:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from impasto.pocket.pretrain.tokenizer import LENGTH, WAYS, tokenize
-from impasto.pocket.pretrain.training import Trainee, batch, resume, train, trainable
+from impasto.pocket.pretrain.training import Trainee, batch, leads, own_rows, resume, train, trainable
 
 BATCH = 32
 RATE = 1e-3
@@ -78,6 +78,7 @@ def train_base(work: Path, minutes: float, seed: int) -> None:
     trainee = _trainee(tokenizer, seed)
     kept = new_scheduler().alphas_cumprod
     unet, text_encoder = _nets(trainee)
+    mine = list(own_rows(BATCH))
 
     def loss(step: int) -> Tensor:
         dice = torch.Generator().manual_seed(seed * 7919 + step)
@@ -87,9 +88,9 @@ def train_base(work: Path, minutes: float, seed: int) -> None:
         noise = torch.randn(BATCH, *latents.shape[1:], generator=dice)
         steps = _stratified(dice)
         noisy, v = corrupt(latents[some].float(), noise, kept[steps])
-        noisy = noisy.contiguous(memory_format=torch.channels_last)
-        drawn = unet(noisy, steps, text_encoder(ids).last_hidden_state).sample
-        return functional.mse_loss(drawn, v)
+        noisy = noisy[mine].contiguous(memory_format=torch.channels_last)
+        drawn = unet(noisy, steps[mine], text_encoder(ids[mine]).last_hidden_state).sample
+        return functional.mse_loss(drawn, v[mine])
 
     train(
         trainee,
@@ -99,7 +100,8 @@ def train_base(work: Path, minutes: float, seed: int) -> None:
         peak=RATE,
         glimpse=lambda _: save_base(work, trainee.steps),
     )
-    save_base(work, trainee.steps)
+    if leads():
+        save_base(work, trainee.steps)
 
 
 def save_base(work: Path, steps: int = 0) -> None:

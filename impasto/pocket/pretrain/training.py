@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 
 @dataclass
@@ -30,9 +30,8 @@ class Pace:
         """From 0 at the start to 1 at the end."""
         return min(1.0, self.seconds() / (60 * self.minutes))
 
-    def learning_rate(self) -> float:
+    def learning_rate(self, progress: float) -> float:
         """A short warm-up, then a cosine down to nearly nothing."""
-        progress = self.progress()
         return self.peak * min(1.0, progress / 0.02 + 0.01) * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
 
 
@@ -106,11 +105,15 @@ def train(
     """Train until the time is over, from where the checkpoint stands; `loss` computes a numbered step's loss."""
     pace = Pace(minutes, peak, used=resume(trainee, file) if file.exists() else 0.0)
     seen, shown, saved = 0.0, time.monotonic(), time.monotonic()
-    while pace.progress() < 1:
+    progress = pace.progress()
+    while progress < 1:
         value = loss(trainee.steps)
         value.backward()  # type: ignore[no-untyped-call]
-        trainee.update(pace.learning_rate())
+        progress = _agree(trainee.nets, pace.progress())
+        trainee.update(pace.learning_rate(progress))
         seen = 0.98 * seen + 0.02 * float(value.detach()) if seen else float(value.detach())
+        if not leads():
+            continue
         if time.monotonic() - shown > 20:
             _report(trainee.steps, seen, pace)
             shown = time.monotonic()
@@ -118,7 +121,8 @@ def train(
             save(trainee, file, pace.seconds())
             glimpse(trainee.steps)
             saved = time.monotonic()
-    save(trainee, file, pace.seconds())
+    if leads():
+        save(trainee, file, pace.seconds())
 
 
 def batch(total: int, size: int, seed: int, step: int) -> Tensor:
@@ -129,10 +133,36 @@ def batch(total: int, size: int, seed: int, step: int) -> Tensor:
     return order[start : start + size]
 
 
+def leads() -> bool:
+    """Whether this process is the only one, or the first of those that train together."""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
+def own_rows(size: int) -> range:
+    """The rows of a batch that this process computes."""
+    if not distributed.is_initialized():
+        return range(size)
+    return range(distributed.get_rank(), size, distributed.get_world_size())
+
+
 def trainable(nets: nn.ModuleDict, rate: float, decay: float, betas: tuple[float, float] = (0.9, 0.99)) -> Trainee:
     """Networks with AdamW (no weight decay on vectors) and a running average."""
     groups: Iterable[dict[str, object]] = [{"params": list(nets.parameters()), "weight_decay": 0.01}]
     return Trainee(nets, torch.optim.AdamW(groups, lr=rate, betas=betas), decay)
+
+
+@torch.no_grad()
+def _agree(nets: nn.Module, progress: float) -> float:
+    """Average the gradients of the processes that train together, and how far they are."""
+    if not distributed.is_initialized():
+        return progress
+    gradients = [p.grad for p in nets.parameters() if p.grad is not None]
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), torch.tensor([progress])])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for gradient, part in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+    return float(flat[-1])
 
 
 def _report(steps: int, loss: float, pace: Pace) -> None:
