@@ -21,6 +21,9 @@ class Process(Protocol):
     steps: int
     """Timesteps run from 0 (clean) to steps - 1."""
 
+    prediction: Prediction
+    """What the denoiser is asked for."""
+
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """How much of the signal and how much noise there is at `t`, each [N]."""
         ...
@@ -92,6 +95,11 @@ class Ddpm:
                 raise ModelFileError(Problem("E-MOD-122", what, WHERE, "set model.prediction to v"))
             alphas_cumprod = zero_terminal_snr(alphas_cumprod)
         return cls(asked, alphas_cumprod, device=device)
+
+    def ending_in_noise(self) -> Ddpm:
+        """The same process with its last step pure noise, where only v can be predicted."""
+        assert self.prediction == "v", "from pure noise the noise cannot be predicted"
+        return Ddpm(self.prediction, zero_terminal_snr(self.alphas_cumprod), device=self._snr.device)
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(ᾱ) and sqrt(1 - ᾱ) at `t`, each [N]."""
