@@ -18,6 +18,7 @@ from impasto.engine.config import Prompt
 from impasto.engine.device import Compute
 from impasto.families.detect import Card
 from impasto.families.family import Family
+from impasto.objectives.process import Process
 from impasto.objectives.sampling import sample
 
 
@@ -34,12 +35,13 @@ def draw(
     *,
     riders: Riders | None = None,
     adapter: Adapter | None = None,
+    process: Process | None = None,
     poll: Callable[[], None] = nothing,
 ) -> Tensor:
     """One picture [3, H, W] in 0..1, on the host.
 
-    Without `adapter` the base draws alone. The first noise comes from a host generator with the prompt's seed, as in
-    diffusers' pipelines, so the same seed starts from the same noise there.
+    Without `adapter` the base draws alone, without `process` by its own schedule. The first noise comes from a host
+    generator with the prompt's seed, as in diffusers' pipelines, so the same seed starts from the same noise there.
     """
     latents = first_noise(prompt, card).to(compute.device)
     guided = prompt.guidance != 1.0
@@ -55,7 +57,7 @@ def draw(
         without, with_words = both.chunk(2)
         return without + prompt.guidance * (with_words - without)
 
-    clean = sample(predict, family.process, latents, steps=prompt.steps, sampler=prompt.sampler, poll=poll)
+    clean = sample(predict, process or family.process, latents, steps=prompt.steps, sampler=prompt.sampler, poll=poll)
     with family.vae() as vae:
         return vae.decode(clean)[0].cpu()
 

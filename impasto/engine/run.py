@@ -113,6 +113,8 @@ class Fleet:
         for session in self._sessions:
             session.tell(events.Phase(name="load"))
         family = families.load(card, config.model, device=compute.device, dtype=compute.dtype)
+        for session in self._sessions:  # before any picture is encoded: what does not go with this base is refused
+            objectives.build(session.config.objective, family.process, session.config.train.seed)
         trainer = Trainer(family, compute, config.device.rows)
         for session in self._sessions:
             self._admit(session, trainer, totals[str(session.folder.path)], held)

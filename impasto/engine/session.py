@@ -187,7 +187,8 @@ class Session:
                 with self.member.averaged():
                     pixels = preview.draw(
                         trainer.family, trainer.compute, prompt, self.card,
-                        riders=trainer.riders, adapter=self.member.adapter, poll=poll,
+                        riders=trainer.riders, adapter=self.member.adapter, process=self.member.objective.process,
+                        poll=poll,
                     )  # fmt: skip
             except torch.OutOfMemoryError:
                 text = f"no memory for preview {number}; make its width and height smaller"
