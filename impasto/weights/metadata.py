@@ -105,6 +105,7 @@ def build(config: Section, facts: Facts) -> dict[str, str]:
     """
     values = config.model_dump(mode="json")
     told: dict[str, object] = {**_training(values, facts), **_settings(values), **_absent(), **_data(values, facts)}
+    told |= _objective(values["objective"], facts)
     told |= _base(facts) | _spec(values, facts) | _own(values, facts)
     return {key: value if isinstance(value, str) else str(value) for key, value in told.items()}
 
@@ -127,7 +128,6 @@ def _training(values: Any, facts: Facts) -> dict[str, object]:
         "ss_epoch": facts.epoch,
         "ss_mixed_precision": mixed,
         "ss_lr_warmup_steps": facts.warmup,
-        "ss_zero_terminal_snr": bool(facts.card.scheduler.get("rescale_betas_zero_snr", False)),
     }
 
 
@@ -151,8 +151,6 @@ def _settings(values: Any) -> dict[str, object]:
         "ss_caption_dropout_rate": captions["dropout"],
         "ss_caption_dropout_every_n_epochs": 0,
         "ss_caption_tag_dropout_rate": captions["tag_dropout"],
-        "ss_prior_loss_weight": values["objective"]["prior_weight"],
-        "ss_loss_type": {"mse": "l2"}.get(values["objective"]["loss"]["kind"], values["objective"]["loss"]["kind"]),
         "ss_validate_every_n_steps": validation["every_steps"],
         "ss_validate_every_n_epochs": None if validation["every_steps"] else 1,
         "ss_training_comment": output["comment"] or None,
@@ -174,17 +172,38 @@ def _network(adapter: Any) -> dict[str, object]:
     return told
 
 
+def _objective(chosen: Any, facts: Facts) -> dict[str, object]:
+    """What was learnt from which noise; settings that sd-scripts has no key for stand in `impasto.config` only."""
+    loss, weighting = chosen["loss"], chosen["weighting"]
+    threshold = loss.get("threshold") or {}
+    offset, pyramid, perturbation = (chosen["noise"][each] or {} for each in ("offset", "pyramid", "perturbation"))
+    rescaled = chosen["zero_terminal_snr"] or facts.card.scheduler.get("rescale_betas_zero_snr", False)
+    return {
+        "ss_prior_loss_weight": chosen["prior_weight"],
+        "ss_loss_type": {"mse": "l2", "smooth-l1": "smooth_l1"}.get(loss["kind"], loss["kind"]),
+        "ss_huber_schedule": threshold.get("kind"),
+        "ss_huber_c": threshold.get("at"),
+        "ss_huber_scale": threshold.get("scale"),
+        "ss_min_snr_gamma": weighting["gamma"] if weighting["kind"] == "min-snr" else None,
+        "ss_debiased_estimation": weighting["kind"] == "debiased",
+        "ss_zero_terminal_snr": bool(rescaled),
+        "ss_noise_offset": offset.get("strength"),
+        "ss_noise_offset_random_strength": offset.get("random", False),
+        "ss_adaptive_noise_scale": offset.get("adaptive") or None,
+        "ss_multires_noise_iterations": pyramid.get("iterations"),
+        "ss_multires_noise_discount": pyramid.get("discount"),
+        "ss_ip_noise_gamma": perturbation.get("gamma"),
+        "ss_ip_noise_gamma_random_strength": perturbation.get("random", False),
+    }
+
+
 def _absent() -> dict[str, object]:
     """What every file of sd-scripts tells and there is nothing of here."""
     none = (
-        "adaptive_noise_scale face_crop_aug_range huber_c huber_scale huber_schedule ip_noise_gamma "
-        "max_validation_steps min_snr_gamma multires_noise_discount multires_noise_iterations noise_offset "
-        "resize_interpolation scale_weight_norms sd_scripts_commit_hash validation_seed"
+        "face_crop_aug_range max_validation_steps resize_interpolation scale_weight_norms sd_scripts_commit_hash "
+        "validation_seed"
     )
-    no = (
-        "debiased_estimation fp8_base fp8_base_unet full_fp16 ip_noise_gamma_random_strength lowram "
-        "noise_offset_random_strength v2"
-    )
+    no = "fp8_base fp8_base_unet full_fp16 lowram v2"
     told: dict[str, object] = {f"ss_{key}": None for key in none.split()}
     return told | {f"ss_{key}": False for key in no.split()} | {"ss_validation_split": 0.0}
 

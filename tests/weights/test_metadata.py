@@ -14,7 +14,18 @@ from impasto.data.config import Captions, Data, Dataset
 from impasto.engine.config import Output, Train
 from impasto.families import detect
 from impasto.families.config import Model
-from impasto.objectives.config import Objective, Uniform
+from impasto.objectives.config import (
+    Debiased,
+    ExponentialThreshold,
+    MinSnr,
+    Noise,
+    Objective,
+    Offset,
+    Perturbation,
+    Pyramid,
+    SmoothL1,
+    Uniform,
+)
 from impasto.weights import metadata
 from impasto.weights.metadata import Facts, Folder
 
@@ -100,3 +111,35 @@ def test_a_million_tags_do_not_fill_the_file(facts: Facts) -> None:
     told = metadata.build(RunConfig(), replace(facts, tags=tags))
     assert len(told["ss_tag_frequency"]) <= metadata.TAGS_ROOM
     assert json.loads(told["ss_tag_frequency"])["many"]["cat"] == 9
+
+
+def test_what_was_learnt_from_which_noise_is_told_as_sd_scripts_does(facts: Facts) -> None:
+    objective = Objective(
+        noise=Noise(
+            offset=Offset(strength=0.1, adaptive=0.2, random=True),
+            pyramid=Pyramid(iterations=8),
+            perturbation=Perturbation(),
+        ),
+        loss=SmoothL1(threshold=ExponentialThreshold(at=0.2)),
+        weighting=MinSnr(gamma=4.0),
+        zero_terminal_snr=True,
+    )
+    told = metadata.build(RunConfig(objective=objective), facts)
+    assert {key: told[f"ss_{key}"] for key in TOLD} == TOLD
+    assert (
+        metadata.build(RunConfig(objective=Objective(weighting=Debiased())), facts)["ss_debiased_estimation"] == "True"
+    )
+
+
+TOLD = {
+    "loss_type": "smooth_l1", "huber_schedule": "exponential", "huber_c": "0.2", "huber_scale": "1.0",
+    "min_snr_gamma": "4.0", "debiased_estimation": "False", "zero_terminal_snr": "True", "noise_offset": "0.1",
+    "noise_offset_random_strength": "True", "adaptive_noise_scale": "0.2", "multires_noise_iterations": "8",
+    "multires_noise_discount": "0.3", "ip_noise_gamma": "0.1", "ip_noise_gamma_random_strength": "False",
+}  # fmt: skip
+
+
+def test_plain_noise_is_told_as_none(facts: Facts) -> None:
+    told = metadata.build(RunConfig(), facts)
+    assert (told["ss_loss_type"], told["ss_noise_offset"], told["ss_huber_c"]) == ("l2", "None", "None")
+    assert told["ss_zero_terminal_snr"] == "False"
