@@ -36,7 +36,7 @@ def build(config: settings.Objective, process: Process, seed: int) -> Objective:
     return Objective(
         process,
         seed,
-        _timesteps(config.timesteps, process.steps, seed),
+        _timesteps(config, process.steps, seed),
         _shaping(config.noise),
         _perturbation(config.noise),
         _error(config.loss, process),
@@ -45,9 +45,9 @@ def build(config: settings.Objective, process: Process, seed: int) -> Objective:
     )
 
 
-def density(config: settings.Timesteps, size: Size) -> Density:
+def density(config: settings.Objective, size: Size) -> Density:
     """How the levels of latents of `size` are distributed, before they are kept to the range."""
-    return densities.shifted(_unshifted(config), _strength(config.shift, size))
+    return densities.shifted(_unshifted(config.timesteps), _strength(config.shift, size))
 
 
 def weigh(config: settings.Objective, snr: Array, prediction: Prediction) -> Array:
@@ -64,7 +64,7 @@ def thresholds(config: settings.Loss, snr: Array) -> Array | None:
         case settings.MeanSquared() | settings.Absolute():
             return None
         case settings.Huber() | settings.SmoothL1():
-            return _threshold(config.threshold)(snr)
+            return _thresholds(config)(snr)
         case _:
             assert_never(config)
 
@@ -106,13 +106,15 @@ def _prediction(config: settings.Objective, prediction: Prediction) -> Sequence[
 # -- which noise levels -----------------------------------------------------------------------------------------------
 
 
-def _timesteps(config: settings.Timesteps, steps: int, seed: int) -> DrawTimesteps:
+def _timesteps(config: settings.Objective, steps: int, seed: int) -> DrawTimesteps:
     from impasto.objectives import timesteps
 
-    if config == settings.Uniform(low=config.low, high=config.high):
-        return lambda keys, size: timesteps.uniform(keys, low=config.low, high=config.high, seed=seed)
-    roll = partial(timesteps.stratified if config.looks == "stratified" else timesteps.independent, seed=seed)
-    drawn = partial(timesteps.distributed, low=config.low, high=config.high, steps=steps)
+    chosen = config.timesteps
+    low, high = chosen.low, chosen.high
+    if chosen == settings.Uniform(low=low, high=high) and config.shift == settings.NoShift():
+        return lambda keys, size: timesteps.uniform(keys, low=low, high=high, seed=seed)
+    roll = partial(timesteps.stratified if chosen.looks == "stratified" else timesteps.independent, seed=seed)
+    drawn = partial(timesteps.distributed, low=low, high=high, steps=steps)
     return lambda keys, size: drawn(keys, roll, density(config, size))
 
 
@@ -187,25 +189,18 @@ def _error(config: settings.Loss, process: Process) -> Error:
         case settings.Absolute():
             return losses.absolute
         case settings.Huber():
-            return partial(losses.huber, thresholds=_table(_threshold(config.threshold), process))
+            return partial(losses.huber, thresholds=_table(_thresholds(config), process))
         case settings.SmoothL1():
-            return partial(losses.smooth_l1, thresholds=_table(_threshold(config.threshold), process))
+            return partial(losses.smooth_l1, thresholds=_table(_thresholds(config), process))
         case _:
             assert_never(config)
 
 
-def _threshold(config: settings.Threshold) -> Callable[[Array], Array]:
+def _thresholds(config: settings.Huber | settings.SmoothL1) -> Callable[[Array], Array]:
     from impasto.objectives import weighting
 
-    match config:
-        case settings.ConstantThreshold():
-            return partial(weighting.constant, at=config.at, scale=config.scale)
-        case settings.ExponentialThreshold():
-            return partial(weighting.exponential, at=config.at, scale=config.scale)
-        case settings.SnrThreshold():
-            return partial(weighting.by_snr, at=config.at, scale=config.scale)
-        case _:
-            assert_never(config)
+    schedules = {"constant": weighting.constant, "exponential": weighting.exponential, "snr": weighting.by_snr}
+    return partial(schedules[config.schedule], at=config.threshold, scale=config.scale)
 
 
 def _weights(config: settings.Objective, process: Process) -> Tensor | None:

@@ -15,45 +15,6 @@ from impasto.schema import NaturalFloat, PositiveFloat, PositiveInt, Section, Sh
 # -- which noise levels -----------------------------------------------------------------------------------------------
 
 
-class NoShift(Section):
-    """The levels stay where they were drawn."""
-
-    kind: Literal["none"] = "none"
-
-
-class FixedShift(Section):
-    """Moves all levels towards noise: x becomes s x / (1 + (s - 1) x) (Esser et al. 2024, eq. 23)."""
-
-    kind: Literal["fixed"] = "fixed"
-
-    strength: Annotated[float, Field(gt=0.0, le=1000.0)] = 3.0
-    """Over 1 trains composition more and fine detail less, below 1 the other way, 1 changes nothing. 3 is what Stable
-    Diffusion 3 was trained with at 1024 pixels."""
-
-
-class ResolutionShift(Section):
-    """Moves levels towards noise as pictures grow, by the root of the ratio of their areas (Esser et al. 2024, eq. 23):
-    more pixels of one thing need more noise to hide it."""
-
-    kind: Literal["resolution"] = "resolution"
-
-    side: PositiveInt = 64
-    """Latents a side of the square picture that nothing is shifted for: 64 is 512 pixels, 128 is 1024. Set it to what
-    the base was trained at."""
-
-
-class FluxShift(Section):
-    """Moves levels towards noise as FLUX.1 does: by e to the power of 0.5 at 256 tokens and of 1.15 at 4096, in a
-    straight line between them and beyond. A token is 2 by 2 latents."""
-
-    kind: Literal["flux"] = "flux"
-
-
-Shift = Annotated[
-    Annotated[NoShift | FixedShift | ResolutionShift | FluxShift, Field(discriminator="kind")], default_kind("none")
-]
-
-
 class _Drawn(Section):
     low: Annotated[int, Field(ge=0, lt=1000)] = 0
     """The first timestep that is trained: 0 is almost clean. Raise it to leave textures as the base draws them."""
@@ -66,9 +27,6 @@ class _Drawn(Section):
     """How the looks at one picture share the levels. `independent`: each is rolled alone. `stratified`: they go through
     the levels evenly from a start of the picture's own, so even a short run sees every picture both near clean and
     near noise, and the loss jumps about less."""
-
-    shift: Shift = NoShift()
-    """Moves the drawn levels towards noise or towards clean, for bases and resolutions that need it."""
 
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> Self:
@@ -124,6 +82,46 @@ class Mode(_Drawn):
 Timesteps = Annotated[
     Annotated[Uniform | LogitNormal | Sigmoid | CosineMap | Mode, Field(discriminator="kind")], default_kind("uniform")
 ]
+
+
+class NoShift(Section):
+    """The levels stay where they were drawn."""
+
+    kind: Literal["none"] = "none"
+
+
+class FixedShift(Section):
+    """Moves all levels towards noise: x becomes s x / (1 + (s - 1) x) (Esser et al. 2024, eq. 23)."""
+
+    kind: Literal["fixed"] = "fixed"
+
+    strength: Annotated[float, Field(gt=0.0, le=1000.0)] = 3.0
+    """Over 1 trains composition more and fine detail less, below 1 the other way, 1 changes nothing. 3 is what Stable
+    Diffusion 3 was trained with at 1024 pixels."""
+
+
+class ResolutionShift(Section):
+    """Moves levels towards noise as pictures grow, by the root of the ratio of their areas (Esser et al. 2024, eq. 23):
+    more pixels of one thing need more noise to hide it."""
+
+    kind: Literal["resolution"] = "resolution"
+
+    side: PositiveInt = 64
+    """Latents a side of the square picture that nothing is shifted for: 64 is 512 pixels, 128 is 1024. Set it to what
+    the base was trained at."""
+
+
+class FluxShift(Section):
+    """Moves levels towards noise as FLUX.1 does: by e to the power of 0.5 at 256 tokens and of 1.15 at 4096, in a
+    straight line between them and beyond. A token is 2 by 2 latents."""
+
+    kind: Literal["flux"] = "flux"
+
+
+Shift = Annotated[
+    Annotated[NoShift | FixedShift | ResolutionShift | FluxShift, Field(discriminator="kind")], default_kind("none")
+]
+
 
 # -- which noise ------------------------------------------------------------------------------------------------------
 
@@ -189,45 +187,6 @@ class Noise(Section):
 # -- how an error is measured -----------------------------------------------------------------------------------------
 
 
-class _Scaled(Section):
-    scale: PositiveFloat = 1.0
-    """Multiplies the threshold at every level."""
-
-
-class ConstantThreshold(_Scaled):
-    """The same threshold at every noise level."""
-
-    kind: Literal["constant"] = "constant"
-
-    at: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
-    """Errors well over it count linearly. Smaller ignores outliers more and learns detail more slowly."""
-
-
-class ExponentialThreshold(_Scaled):
-    """Falls from 1 near clean to `at` near noise by the same factor each timestep."""
-
-    kind: Literal["exponential"] = "exponential"
-
-    at: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
-    """The threshold near pure noise."""
-
-
-class SnrThreshold(_Scaled):
-    """Falls from 1 near clean to `at` near noise with the signal there is: (1 - at) / (1 + σ)² + at, with σ the ratio
-    of noise to signal."""
-
-    kind: Literal["snr"] = "snr"
-
-    at: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
-    """The threshold near pure noise. There errors are large by nature and small thresholds keep outliers in check; near
-    clean the threshold is 1 and detail is learnt as with the squared error."""
-
-
-Threshold = Annotated[
-    Annotated[ConstantThreshold | ExponentialThreshold | SnrThreshold, Field(discriminator="kind")], default_kind("snr")
-]
-
-
 class MeanSquared(Section):
     """The squared difference, averaged over an example (L2)."""
 
@@ -240,23 +199,32 @@ class Absolute(Section):
     kind: Literal["l1"] = "l1"
 
 
-class Huber(Section):
+class _Turning(Section):
+    threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """Where squared turns into linear, near pure noise or everywhere. Smaller ignores outliers more and learns detail
+    more slowly."""
+
+    schedule: Literal["constant", "exponential", "snr"] = "snr"
+    """How the threshold c changes between clean and noise. `constant`: not at all. `exponential`: from 1 down to c, by
+    the same factor each timestep. `snr`: by (1 - c) / (1 + σ)² + c, with σ the ratio of noise to signal: near clean it
+    is 1 and detail is learnt as with the squared error, near noise, where errors are large by nature, outliers are held
+    in check."""
+
+    scale: PositiveFloat = 1.0
+    """Multiplies the threshold at every timestep, in every schedule."""
+
+
+class Huber(_Turning):
     """Squared below a threshold and linear above it, 2c (√(d² + c²) - c): a few bad pictures spoil less (pseudo-Huber,
     Khrapov et al. 2024)."""
 
     kind: Literal["huber"] = "huber"
 
-    threshold: Threshold = SnrThreshold()
-    """Where squared turns into linear, at each noise level."""
 
-
-class SmoothL1(Section):
+class SmoothL1(_Turning):
     """As huber, divided by its threshold, 2 (√(d² + c²) - c): where the threshold is small the error counts more."""
 
     kind: Literal["smooth-l1"] = "smooth-l1"
-
-    threshold: Threshold = SnrThreshold()
-    """Where squared turns into linear, at each noise level."""
 
 
 Loss = Annotated[Annotated[MeanSquared | Absolute | Huber | SmoothL1, Field(discriminator="kind")], default_kind("mse")]
@@ -326,6 +294,10 @@ class Objective(Section):
 
     timesteps: Timesteps = Uniform()
     """Which noise levels are drawn, and how often."""
+
+    shift: Shift = NoShift()
+    """Moves the drawn levels towards noise or towards clean, within the range of the timesteps, for bases and
+    resolutions that need it."""
 
     noise: Noise = Noise()
     """What pictures are hidden in."""

@@ -54,17 +54,17 @@ def curves(config: settings.Objective, process: Process, size: Size = (64, 64)) 
     snr: Array = trained.snr(torch.arange(trained.steps)).cpu().double().numpy()
     return Curves(
         snr,
-        probability(config.timesteps, trained.steps, size),
+        probability(config, trained.steps, size),
         objectives.weigh(config, snr, trained.prediction),
         objectives.thresholds(config.loss, snr),
     )
 
 
-def probability(config: settings.Timesteps, steps: int, size: Size = (64, 64)) -> Array:
+def probability(config: settings.Objective, steps: int, size: Size = (64, 64)) -> Array:
     """How often each timestep of a process with `steps` is drawn for latents of `size`, [steps]; sums to 1."""
     density = objectives.density(config, size)
     found = np.zeros(steps)
-    for t in range(config.low, config.high):
+    for t in range(config.timesteps.low, config.timesteps.high):
         found[t] = density.share(t / steps, (t + 1) / steps)
     total: Array = found / found.sum()
     return total

@@ -175,15 +175,14 @@ def _network(adapter: Any) -> dict[str, object]:
 def _objective(chosen: Any, facts: Facts) -> dict[str, object]:
     """What was learnt from which noise; settings that sd-scripts has no key for stand in `impasto.config` only."""
     loss, weighting = chosen["loss"], chosen["weighting"]
-    threshold = loss.get("threshold") or {}
     offset, pyramid, perturbation = (chosen["noise"][each] or {} for each in ("offset", "pyramid", "perturbation"))
     rescaled = chosen["zero_terminal_snr"] or facts.card.scheduler.get("rescale_betas_zero_snr", False)
     return {
         "ss_prior_loss_weight": chosen["prior_weight"],
         "ss_loss_type": {"mse": "l2", "smooth-l1": "smooth_l1"}.get(loss["kind"], loss["kind"]),
-        "ss_huber_schedule": threshold.get("kind"),
-        "ss_huber_c": threshold.get("at"),
-        "ss_huber_scale": threshold.get("scale"),
+        "ss_huber_schedule": loss.get("schedule"),
+        "ss_huber_c": loss.get("threshold"),
+        "ss_huber_scale": loss.get("scale"),
         "ss_min_snr_gamma": weighting["gamma"] if weighting["kind"] == "min-snr" else None,
         "ss_debiased_estimation": weighting["kind"] == "debiased",
         "ss_zero_terminal_snr": bool(rescaled),

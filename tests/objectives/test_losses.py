@@ -18,8 +18,8 @@ DIFFERENCES = [0.0, 0.5, -2.0]
 RECORDED = {
     settings.MeanSquared(): [0, 0.25, 4],
     settings.Absolute(): [0, 0.5, 2],
-    settings.Huber(threshold=settings.ConstantThreshold(at=0.3)): [0, 0.1698571, 1.0334250],
-    settings.SmoothL1(threshold=settings.ConstantThreshold(at=0.3)): [0, 0.5661904, 3.4447498],
+    settings.Huber(threshold=0.3, schedule="constant"): [0, 0.1698571, 1.0334250],
+    settings.SmoothL1(threshold=0.3, schedule="constant"): [0, 0.5661904, 3.4447498],
 }
 
 
@@ -36,18 +36,18 @@ def test_errors_are_the_recorded_ones(loss):
 
 
 @pytest.mark.parametrize(
-    ("threshold", "expected"),
+    ("loss", "expected"),
     [
-        (settings.ConstantThreshold(at=0.1, scale=2.0), [0.2] * 9),
-        (settings.ExponentialThreshold(), EXPONENTIAL),
-        (settings.ExponentialThreshold(scale=3.0), [3 * c for c in EXPONENTIAL]),
-        (settings.SnrThreshold(), BY_SNR),
-        (settings.SnrThreshold(scale=0.5), [c / 2 for c in BY_SNR]),
+        (settings.Huber(schedule="constant", scale=2.0), [0.2] * 9),
+        (settings.Huber(schedule="exponential"), EXPONENTIAL),
+        (settings.Huber(schedule="exponential", scale=3.0), [3 * c for c in EXPONENTIAL]),
+        (settings.Huber(), BY_SNR),
+        (settings.Huber(scale=0.5), [c / 2 for c in BY_SNR]),
     ],
     ids=["constant", "exponential", "exponential, scaled", "snr", "snr, scaled"],
 )
-def test_thresholds_are_the_recorded_ones(threshold, expected):
-    found = built(settings.Huber(threshold=threshold)).error.keywords["thresholds"]
+def test_thresholds_are_the_recorded_ones(loss, expected):
+    found = built(loss).error.keywords["thresholds"]
     assert_close(found[T], torch.tensor(expected), rtol=2e-5, atol=0)
 
 

@@ -15,23 +15,26 @@ from impasto.objectives import config as settings
 from impasto.objectives import curves, densities, timesteps
 from impasto.objectives.process import Ddpm
 
+FIXED, FLUX = settings.FixedShift(), settings.FluxShift()
 KINDS = {
-    "uniform": settings.Uniform(looks="stratified"),
-    "logit-normal": settings.LogitNormal(mean=0.5, std=0.8),
-    "sigmoid": settings.Sigmoid(scale=1.3),
-    "cosine-map": settings.CosineMap(),
-    "mode": settings.Mode(),
-    "mode of the ends": settings.Mode(scale=-0.8),
-    "fixed shift": settings.LogitNormal(shift=settings.FixedShift()),
-    "shift by resolution": settings.Uniform(shift=settings.ResolutionShift(side=32)),
-    "shift of flux": settings.Sigmoid(shift=settings.FluxShift()),
-    "range": settings.CosineMap(low=300, high=420, shift=settings.FixedShift(strength=0.5)),
+    "uniform": settings.Objective(timesteps=settings.Uniform(looks="stratified")),
+    "logit-normal": settings.Objective(timesteps=settings.LogitNormal(mean=0.5, std=0.8)),
+    "sigmoid": settings.Objective(timesteps=settings.Sigmoid(scale=1.3)),
+    "cosine-map": settings.Objective(timesteps=settings.CosineMap()),
+    "mode": settings.Objective(timesteps=settings.Mode()),
+    "mode of the ends": settings.Objective(timesteps=settings.Mode(scale=-0.8)),
+    "fixed shift": settings.Objective(timesteps=settings.LogitNormal(), shift=FIXED),
+    "shift by resolution": settings.Objective(shift=settings.ResolutionShift(side=32)),
+    "shift of flux": settings.Objective(timesteps=settings.Sigmoid(), shift=FLUX),
+    "range": settings.Objective(
+        timesteps=settings.CosineMap(low=300, high=420), shift=settings.FixedShift(strength=0.5)
+    ),
 }
 each_kind = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS.keys())
 
 
 def draw(config, keys, size=(64, 64), seed=5):
-    built = objectives.build(settings.Objective(timesteps=config), Ddpm.scaled_linear(), seed)
+    built = objectives.build(config, Ddpm.scaled_linear(), seed)
     return built.draw(keys, size)
 
 
@@ -43,7 +46,7 @@ def test_levels_are_drawn_as_often_as_the_curve_says(config):
     counts = np.histogram(drawn.numpy(), cells)[0]
     shares = np.add.reduceat(expected, cells[:-1])
     assert np.all(np.abs(counts - 20_000 * shares) < 5 * np.sqrt(20_000 * shares) + 1)
-    assert expected[: config.low].sum() == expected[config.high :].sum() == 0
+    assert expected[: config.timesteps.low].sum() == expected[config.timesteps.high :].sum() == 0
 
 
 @each_kind
@@ -66,10 +69,10 @@ def test_quantiles_and_shares_undo_each_other(config):
 @pytest.mark.parametrize("share", [2.0**-60, 2.0**-53, 0.5, 1 - 2.0**-53, 1.0])
 @each_kind
 def test_the_most_extreme_rolls_stay_in_the_range(config, share):
-    found = timesteps.distributed(
-        ["k"], lambda key: share, objectives.density(config, (64, 64)), low=config.low, high=config.high, steps=1000
-    )
-    assert config.low <= int(found) < config.high
+    low, high = config.timesteps.low, config.timesteps.high
+    density = objectives.density(config, (64, 64))
+    found = timesteps.distributed(["k"], lambda key: share, density, low=low, high=high, steps=1000)
+    assert low <= int(found) < high
 
 
 def test_a_logit_normal_is_one_of_normal_numbers():
@@ -79,7 +82,7 @@ def test_a_logit_normal_is_one_of_normal_numbers():
 
 
 def test_the_middle_of_a_cosine_map_is_twice_as_dense_as_its_ends():
-    chances = curves.probability(settings.CosineMap(), 1000)
+    chances = curves.probability(KINDS["cosine-map"], 1000)
     assert chances[[0, 250, 500, 999]] * 1000 == pytest.approx(
         [2 / math.pi, 3.2 / math.pi, 4 / math.pi, 2 / math.pi], rel=2e-3
     )
@@ -92,7 +95,7 @@ def test_mode_bends_the_uniform_as_printed():
     for scale in (-1.0, 0.0, 0.81, 1.75):
         for u in (0.1, 0.35, 0.9):
             assert math.isclose(densities.mode(scale).quantile(1 - u), printed(u, scale))
-    assert curves.probability(settings.Mode(scale=0.0), 1000) == pytest.approx(1e-3)
+    assert curves.probability(settings.Objective(timesteps=settings.Mode(scale=0.0)), 1000) == pytest.approx(1e-3)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +116,12 @@ def test_four_times_the_area_is_shifted_by_two():
 
 
 def test_larger_pictures_are_trained_at_more_noise():
-    config = settings.LogitNormal(shift=settings.ResolutionShift())
+    plain = settings.Objective(timesteps=settings.LogitNormal())
+    config = plain.model_copy(update={"shift": settings.ResolutionShift()})
     keys = [f"0:{picture}:0:0" for picture in range(500)]
     small, usual, large = (draw(config, keys, size).float().mean() for size in ((32, 32), (64, 64), (128, 128)))
     assert small < usual - 50 < large - 100
-    assert torch.equal(draw(config, keys), draw(settings.LogitNormal(), keys))
+    assert torch.equal(draw(config, keys), draw(plain, keys))
 
 
 def spread(keys, bins):
@@ -141,21 +145,22 @@ def test_pictures_start_at_levels_of_their_own():
 
 def test_stratified_looks_are_given_in_the_settings():
     looks = [f"0:a:0:{epoch}" for epoch in range(10)]
-    drawn = draw(settings.Uniform(looks="stratified"), looks)
+    drawn = draw(KINDS["uniform"], looks)
     assert set(np.histogram(drawn.numpy(), 5, (0, 1000))[0].tolist()) <= {1, 2, 3}
 
 
 def test_the_usual_timesteps_are_what_they_were():
     keys = ["0:a:0:0", "0:b:0:0", "1:a:3:2"]
     assert torch.equal(
-        draw(settings.Uniform(low=20, high=900), keys), timesteps.uniform(keys, low=20, high=900, seed=5)
+        draw(settings.Objective(timesteps=settings.Uniform(low=20, high=900)), keys),
+        timesteps.uniform(keys, low=20, high=900, seed=5),
     )
 
 
 def test_a_range_without_draws_is_refused():
     never = settings.LogitNormal(mean=5.0, std=0.1, high=100)
     with pytest.raises(ConfigError, match=r"E-CFG-121.*next to nothing between timesteps 0 and 100"):
-        draw(never, ["k"])
+        draw(settings.Objective(timesteps=never), ["k"])
 
 
 @pytest.mark.parametrize("kind", [settings.LogitNormal, settings.Mode, settings.CosineMap, settings.Sigmoid])

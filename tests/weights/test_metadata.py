@@ -16,7 +16,6 @@ from impasto.families import detect
 from impasto.families.config import Model
 from impasto.objectives.config import (
     Debiased,
-    ExponentialThreshold,
     MinSnr,
     Noise,
     Objective,
@@ -120,7 +119,7 @@ def test_what_was_learnt_from_which_noise_is_told_as_sd_scripts_does(facts: Fact
             pyramid=Pyramid(iterations=8),
             perturbation=Perturbation(),
         ),
-        loss=SmoothL1(threshold=ExponentialThreshold(at=0.2)),
+        loss=SmoothL1(threshold=0.2, schedule="exponential"),
         weighting=MinSnr(gamma=4.0),
         zero_terminal_snr=True,
     )
