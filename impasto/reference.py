@@ -125,11 +125,12 @@ def _sections(section: type[Section], name: str, help_text: str) -> Iterator[tup
         path = setting.name if not name else f"{name.strip('[]')}.{setting.name}"
         header = f"[[{path}]]" if isinstance(setting.shape, Listing) else f"[{path}]"
         inner = fields.inner(setting.shape)
-        for each in inner:
-            if (kind := fields.kind_of(each)) and len(inner) > 1:
-                yield f'`{header}` `kind = "{kind}"`', each, fields.help_of(each)
-            else:
-                yield from _sections(each, header, setting.help)
+        kinds = [(kind, each) for each in inner if (kind := fields.kind_of(each)) and len(inner) > 1]
+        for kind, each in kinds:
+            yield f'`{header}` `kind = "{kind}"`', each, fields.help_of(each)
+        yield from dict.fromkeys(found for _, each in kinds for found in list(_sections(each, header, ""))[1:])
+        for each in () if kinds else inner:
+            yield from _sections(each, header, setting.help)
 
 
 def _table(section: type[Section]) -> Iterator[str]:

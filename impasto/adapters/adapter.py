@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,17 @@ from impasto.adapters.targets import Part
 
 
 class AdapterLayer(nn.Module, ABC):
-    """What one member adds to one frozen layer. Its state dict is what the file holds under the layer's name."""
+    """What one member adds to one frozen layer."""
+
+    together: ClassVar[bool] = False
+    """Whether the dice of a visit are the same for all layers, in place of each layer's own."""
+
+    names: ClassVar[Mapping[str, str]] = {}
+    """What the file calls a tensor, where that is not its name here."""
+
+    def held(self) -> dict[str, Tensor]:
+        """What the file holds under the layer's name (not copies)."""
+        return {self.names.get(name, name): value for name, value in self.state_dict().items()}
 
     @property
     @abstractmethod
@@ -29,6 +40,10 @@ class AdapterLayer(nn.Module, ABC):
     @abstractmethod
     def weight(self, base: nn.Module) -> Tensor:
         """The base's weight with this adapter merged in, fp32. A contract test holds `forward` to it."""
+
+    def bias(self, base: nn.Module) -> Tensor | None:
+        """The base's bias with this adapter merged in, fp32; None if it has none."""
+        return base.bias.float() if isinstance(base.bias, Tensor) else None
 
     @abstractmethod
     def rescale(self) -> None:
@@ -55,7 +70,7 @@ class Adapter(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a file holds: `<target>.lora_down.weight`, `<target>.alpha` ... (not copies)."""
-        return {f"{name}.{key}": value for name, layer in self.items() for key, value in layer.state_dict().items()}
+        return {f"{name}.{key}": value for name, layer in self.items() for key, value in layer.held().items()}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -66,3 +81,30 @@ class Adapter(nn.Module):
             value.copy_(tensors[name])
         for _, layer in self.items():
             layer.rescale()
+
+
+Filled = TypeVar("Filled", bound=AdapterLayer)
+
+
+@torch.no_grad()
+def filled(layer: Filled, tensors: Mapping[str, Tensor]) -> Filled:
+    """`layer` with a file's tensors; one without alpha keeps its own. Raises ValueError when they are not its own.
+
+    Some programs write [O, r, 1, 1] as [O, r], or a scalar as [1]: ones at the end of a shape do not count.
+    """
+    own = layer.held()
+    if strange := sorted((own.keys() ^ tensors.keys()) - {"alpha"}):
+        raise ValueError(f"{strange[0]} is {'missing' if strange[0] in own else 'not read here'}")
+    for name in own.keys() & tensors.keys():
+        if _bare(tensors[name].shape) != _bare(own[name].shape):
+            raise ValueError(f"{name} is {tuple(tensors[name].shape)}, the base needs {tuple(own[name].shape)}")
+        own[name].copy_(tensors[name].view(own[name].shape))
+    layer.rescale()
+    return layer
+
+
+def _bare(shape: torch.Size) -> tuple[int, ...]:
+    sides = list(shape)
+    while sides and sides[-1] == 1:
+        sides.pop()
+    return tuple(sides)

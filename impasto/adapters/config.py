@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from impasto.schema import NaturalFloat, PositiveInt, Section, Share, default_kind
+
+Dropped = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Targets(Section):
@@ -20,10 +22,20 @@ class Targets(Section):
     not be encoded once for all."""
 
 
-class Lora(Section):
-    """Low-rank adaptation (Hu et al. 2021): each adapted layer gets alpha / rank * up(down(x)) added."""
+class _Kind(Section):
+    kind: str
 
-    kind: Literal["lora"] = "lora"
+    targets: Targets = Targets()
+    """Which parts of the base get an adapter."""
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the ResNet blocks and samplers are adapted too."""
+        return False
+
+
+class Ranked(_Kind):
+    """Kinds whose size is a rank."""
 
     rank: PositiveInt = 4
     """How much the adapter can hold. 4 to 16 suits one character or style; more learns finer detail, makes a larger
@@ -40,19 +52,165 @@ class Lora(Section):
     conv_alpha: NaturalFloat = 1.0
     """Alpha of the 3x3 convolutions; 0 means the same as their rank."""
 
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    rank_stabilized: bool = False
+    """Scale by alpha / sqrt(rank) in place of alpha / rank (Kalajdzievski 2023), so that large ranks are not held back.
+    Files then tell an alpha that says the same to every reader."""
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the ResNet blocks and samplers are adapted too."""
+        return self.conv_rank is not None
+
+
+class _LowRank(Ranked):
+    dropout: Dropped = 0.0
     """Share of the values inside the adapter (after `down`) set to zero in a step. A little (0.1)
     delays over-training."""
 
-    rank_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    rank_dropout: Dropped = 0.0
     """Share of the rank's rows switched off for each example in a step."""
 
     module_dropout: Share = 0.0
     """Chance that a layer's whole adapter sits out a step."""
 
-    targets: Targets = Targets()
-    """Which parts of the base get an adapter."""
+
+class _Product(Ranked):
+    rank_dropout: Dropped = 0.0
+    """Share of the layer's outputs that the adapter leaves alone, for each example in a step."""
+
+    module_dropout: Share = 0.0
+    """Chance that a layer's whole adapter sits out a step."""
 
 
-Adapter = Annotated[Lora, default_kind("lora")]
+class _Whole(_Kind):
+    conv: bool = False
+    """Also adapt the 3x3 convolutions and the layers of the ResNet blocks."""
+
+    module_dropout: Share = 0.0
+    """Chance that a layer's whole adapter sits out a step."""
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the ResNet blocks and samplers are adapted too."""
+        return self.conv
+
+
+class Lora(_LowRank):
+    """Low-rank adaptation (Hu et al. 2021): each adapted layer gets alpha / rank * up(down(x)) added."""
+
+    kind: Literal["lora"] = "lora"
+
+    decompose: bool = False
+    """Learn the length of each row of the weight apart from its direction (DoRA, Liu et al. 2024). Steps take longer;
+    small ranks hold more."""
+
+
+class LoraFa(_LowRank):
+    """LoRA with a frozen `down` (Zhang et al. 2023): half the numbers to train, in files like any LoRA."""
+
+    kind: Literal["lora-fa"] = "lora-fa"
+
+
+class DyLora(Ranked):
+    """LoRA that can be cut to a smaller rank (Valipour et al. 2023): each visit trains the first so many rows alone."""
+
+    kind: Literal["dylora"] = "dylora"
+
+    unit: PositiveInt = 1
+    """The ranks it can be cut to are the multiples of this."""
+
+    @model_validator(mode="after")
+    def _whole_units(self) -> DyLora:
+        for name, rank in (("rank", self.rank), ("conv_rank", self.conv_rank)):
+            if rank is not None and rank % self.unit:
+                raise ValueError(f"{name} must be a multiple of unit, and {rank} is none of {self.unit}")
+        return self
+
+
+class Loha(_Product):
+    """Low-rank Hadamard product (Hyeon-Woo et al. 2022): two low-rank weights, multiplied number by number, so that a
+    small file reaches ranks up to rank * rank."""
+
+    kind: Literal["loha"] = "loha"
+
+    decompose: bool = False
+    """Learn the length of each row of the weight apart from its direction (DoRA, Liu et al. 2024)."""
+
+
+class Lokr(_Product):
+    """Low-rank Kronecker product (Yeh et al. 2024, LyCORIS): a small weight times a low-rank one. Its
+    files are the smallest."""
+
+    kind: Literal["lokr"] = "lokr"
+
+    factor: PositiveInt | None = None
+    """The side of the small weight; larger ones make smaller files up to a point. Unset: sides as equal as possible."""
+
+    decompose_both: bool = False
+    """Make the small weight low-rank too, where that saves numbers."""
+
+    full_matrix: bool = False
+    """Keep both weights whole: the rank no longer matters, and alpha counts as the rank."""
+
+    decompose: bool = False
+    """Learn the length of each row of the weight apart from its direction (DoRA, Liu et al. 2024)."""
+
+
+class Glora(_Product):
+    """Generalized LoRA (Chavan et al. 2023): W * A + B added to each weight W, with A and B of low rank."""
+
+    kind: Literal["glora"] = "glora"
+
+
+class Ia3(_Kind):
+    """(IA)3 (Liu et al. 2022): one factor for each key and value of attention and each hidden value of the MLP. Tiny;
+    for broad changes of style. It wants a learning rate ten times that of LoRA or more."""
+
+    kind: Literal["ia3"] = "ia3"
+
+    module_dropout: Share = 0.0
+    """Chance that a layer's whole adapter sits out a step."""
+
+
+class Full(_Whole):
+    """The full difference to each weight and bias: all that fine-tuning can do, with its memory and its file size."""
+
+    kind: Literal["full"] = "full"
+
+
+class _Rotation(_Whole):
+    constraint: NaturalFloat = 0.0
+    """The rotation's generator is kept shorter than this times the layer's outputs, as in COFT. 0: as long as it
+    likes. Where it is used, 1e-5 to 1e-3 is usual."""
+
+    rescaled: bool = False
+    """Also learn a factor for each output."""
+
+
+class Oft(_Rotation):
+    """Orthogonal fine-tuning (Qiu et al. 2023): blocks of a layer's outputs are rotated, which keeps their angles."""
+
+    kind: Literal["oft"] = "oft"
+
+    block_size: PositiveInt = 4
+    """Outputs that are rotated together, at most: larger blocks learn more and make a larger file."""
+
+
+class Boft(_Rotation):
+    """Butterfly orthogonal fine-tuning (Liu et al. 2024): several rounds of small rotations that mix all outputs."""
+
+    kind: Literal["boft"] = "boft"
+
+    block_size: PositiveInt = 16
+    """Outputs that are rotated together, at most. A layer whose outputs have no such form takes the smallest block
+    that they do have."""
+
+
+Adapter = Annotated[
+    Annotated[
+        Lora | LoraFa | DyLora | Loha | Lokr | Glora | Ia3 | Full | Oft | Boft,
+        Field(discriminator="kind"),
+    ],
+    default_kind("lora"),
+]
 """Any adapter kind. `kind` chooses; the other fields belong to the chosen kind."""

@@ -8,26 +8,33 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from impasto.adapters.adapter import AdapterLayer
+from impasto.adapters import dora
+from impasto.adapters.adapter import AdapterLayer, filled
 from impasto.adapters.config import Lora
-from impasto.adapters.targets import Size
-
-Layer = nn.Linear | nn.Conv2d
+from impasto.adapters.layers import exact, sits_out
+from impasto.adapters.targets import Layer, Size, Target, size_of
 
 
 class LoraLayer(AdapterLayer):
-    """y + alpha / rank * up(down(x)); `down` starts as U(-1/sqrt(fan_in), 1/sqrt(fan_in)), `up` as zero."""
+    """y + alpha / rank * up(down(x)); `down` starts as U(-1/sqrt(fan_in), 1/sqrt(fan_in)), `up` as zero.
 
-    def __init__(self, base: Layer, size: Size, config: Lora, generator: torch.Generator) -> None:
+    With `decompose`, the rows of the merged weight have a learned length (DoRA).
+    """
+
+    def __init__(
+        self, base: Layer, size: Size, generator: torch.Generator, *,
+        dropout: float = 0.0, rank_dropout: float = 0.0, module_dropout: float = 0.0, decompose: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.lora_down = _down(base, size.rank)
         self.lora_up = _up(base, size.rank)
         self.register_buffer("alpha", torch.tensor(size.alpha))
         self.alpha: Tensor
         self.scale = size.alpha / size.rank
-        self.dropout = config.dropout
-        self.rank_dropout = config.rank_dropout
-        self.module_dropout = config.module_dropout
+        self.dropout = dropout
+        self.rank_dropout = rank_dropout
+        self.module_dropout = module_dropout
+        self.dora_scale = dora.scale_of(base) if decompose else None
         with torch.no_grad():
             bound = 1 / math.sqrt(self.lora_down.weight[0].numel())
             self.lora_down.weight.uniform_(-bound, bound, generator=generator)
@@ -40,9 +47,9 @@ class LoraLayer(AdapterLayer):
 
     def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: int | None = None) -> Tensor:
         if dice is None or not self.rolls:
-            return torch.add(y, self.lora_up(self.lora_down(x)), alpha=self.scale)
+            return self._joined(y, self.lora_up(self.lora_down(x)), self.scale, base)
         rolls = torch.Generator(x.device).manual_seed(dice)
-        if self.module_dropout and _chance(self.module_dropout, rolls):
+        if self.module_dropout and sits_out(self.module_dropout, rolls):
             return y
         low, scale = self.lora_down(x), self.scale  # [N, ..., rank] or [N, rank, H, W]
         if self.dropout:
@@ -51,17 +58,28 @@ class LoraLayer(AdapterLayer):
         if self.rank_dropout:
             low = low * _rank_mask(low, self.rank_dropout, rolls)
             scale = scale / (1 - self.rank_dropout)
-        return torch.add(y, self.lora_up(low), alpha=scale)
+        return self._joined(y, self.lora_up(low), scale, base)
 
     def weight(self, base: nn.Module) -> Tensor:
         assert isinstance(base, Layer)
         down = self.lora_down.weight.flatten(1)  # [rank, in * kernel]
         up = self.lora_up.weight.flatten(1)  # [out, rank]
-        return base.weight.float() + self.scale * (up @ down).reshape(base.weight.shape)
+        merged = base.weight.float() + self.scale * (up @ down).reshape(base.weight.shape)
+        return merged if self.dora_scale is None else merged * dora.growth(self.dora_scale, merged)
 
     def rescale(self) -> None:
         """Take the scale from alpha and rank as they now are: after loading a file."""
         self.scale = float(self.alpha) / self.lora_down.weight.shape[0]
+
+    def _joined(self, y: Tensor, high: Tensor, scale: float, base: nn.Module) -> Tensor:
+        if self.dora_scale is None:
+            return torch.add(y, high, alpha=scale)
+        assert isinstance(base, Layer)
+        with exact(y), torch.no_grad():
+            down, up = self.lora_down.weight.flatten(1), self.lora_up.weight.flatten(1)
+            merged = base.weight.float() + self.scale * (up @ down).view(base.weight.shape)
+        change = dora.change(scale * high, y, base, dora.growth(self.dora_scale, merged))
+        return y + change.to(y.dtype)
 
 
 def _down(base: Layer, rank: int) -> Layer:
@@ -85,11 +103,6 @@ def _pair(value: tuple[int, ...]) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def _chance(share: float, rolls: torch.Generator) -> bool:
-    """One roll without touching the device's stream: the seed itself is the dice."""
-    return torch.rand((), generator=torch.Generator().manual_seed(rolls.initial_seed())).item() < share
-
-
 def _rank_mask(low: Tensor, share: float, rolls: torch.Generator) -> Tensor:
     """[N, rank] of ones and zeros, shaped to broadcast over tokens or places."""
     rank_dim = 1 if low.ndim == 4 else low.ndim - 1
@@ -98,16 +111,20 @@ def _rank_mask(low: Tensor, share: float, rolls: torch.Generator) -> Tensor:
     return (torch.rand(shape, generator=rolls, device=low.device) >= share).to(low.dtype)
 
 
+def fresh(config: Lora, target: Target, generator: torch.Generator) -> LoraLayer:
+    """A layer at its start."""
+    return LoraLayer(
+        target.layer, size_of(target, config), generator,
+        dropout=config.dropout, rank_dropout=config.rank_dropout, module_dropout=config.module_dropout,
+        decompose=config.decompose,
+    )  # fmt: skip
+
+
 def from_file(base: Layer, tensors: Mapping[str, Tensor]) -> LoraLayer:
     """The layer that a file's tensors (`lora_down.weight`, `lora_up.weight`, `alpha`) make on `base`.
 
     A file without alpha means alpha = rank. Raises ValueError when the shapes do not fit.
     """
     rank = tensors["lora_down.weight"].shape[0]
-    alpha = float(tensors["alpha"]) if "alpha" in tensors else float(rank)
-    layer = LoraLayer(base, Size(rank, alpha), Lora(), torch.Generator())
-    for name, own in (("lora_down.weight", layer.lora_down.weight), ("lora_up.weight", layer.lora_up.weight)):
-        if own.shape != tensors[name].shape:
-            raise ValueError(f"{name} is {tuple(tensors[name].shape)}, the base needs {tuple(own.shape)}")
-        own.data.copy_(tensors[name])
-    return layer
+    layer = LoraLayer(base, Size(rank, float(rank)), torch.Generator(), decompose="dora_scale" in tensors)
+    return filled(layer, tensors)

@@ -104,5 +104,6 @@ def _own(route: Route, seats: dict[Adapter, AdapterLayer], name: str, base: nn.M
     layer = seats.get(route.adapter)
     if layer is None:
         return y
-    roll = None if route.dice is None or not layer.rolls else dice.seed("layer", route.dice, name)
-    return layer.forward(x, y, base, roll)
+    if route.dice is None or not layer.rolls:
+        return layer.forward(x, y, base)
+    return layer.forward(x, y, base, dice.seed("layer", route.dice, "" if layer.together else name))

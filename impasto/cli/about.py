@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from impasto import __version__, files
+from impasto.adapters.config import Lora
 from impasto.cli import doctor as diagnosis
 from impasto.cli.display import watching
 from impasto.cli.help import about
@@ -54,7 +55,7 @@ path = {literal(usual.model.path)}
 path = {literal(pictures)}
 
 [adapter]
-rank = {literal(usual.adapter.rank)}
+rank = {literal(Lora().rank)}
 
 [optim]
 learning_rate = {literal(usual.optim.learning_rate)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from impasto import families, files
-from impasto.adapters.lora import Layer, from_file
+from impasto.adapters.reading import from_file
 from impasto.adapters.targets import Target
 from impasto.engine import device, preview
 from impasto.engine.config import Device, Prompt
@@ -17,8 +17,6 @@ from impasto.errors import ModelFileError, Problem
 from impasto.families import detect
 from impasto.families.config import Model
 from impasto.weights import file
-
-KINDS = {"lora_down.weight", "lora_up.weight", "alpha"}
 
 
 def draw(model: Model, prompt: Prompt, *, adapters: Sequence[tuple[Path, float]], out: Path) -> Path:
@@ -43,18 +41,19 @@ def merge(targets: dict[str, Target], path: Path, tensors: dict[str, Tensor], we
     for key, value in tensors.items():
         name, _, kind = key.partition(".")
         by_layer.setdefault(name, {})[kind] = value
-    strange = [name for name, held in by_layer.items() if name not in targets or not held.keys() <= KINDS]
+    strange = [name for name, held in by_layer.items() if name not in targets]
     if strange or not by_layer:
         what = f"{len(strange)} of its {len(by_layer)} layers have no place in this base, among them {strange[:1]}"
         fix = "use the base it was trained on; `impasto inspect` tells what the file is"
         raise ModelFileError(Problem("E-MOD-040", what, str(path), fix))
     for name, held in by_layer.items():
-        base = targets[name].module
-        assert isinstance(base, Layer)
+        base = targets[name].layer
         try:
-            layer = from_file(base, held)
+            layer = from_file(base, held).to(base.weight.device)
         except (KeyError, ValueError) as error:
             fix = "use the base it was trained on"
             raise ModelFileError(Problem("E-MOD-041", f"{name} does not fit: {error}", str(path), fix)) from None
-        added = layer.to(base.weight.device).weight(base) - base.weight.float()
-        base.weight += (weight * added).to(base.weight.dtype)
+        merged, bias = layer.weight(base), layer.bias(base)
+        base.weight += (weight * (merged - base.weight.float())).to(base.weight.dtype)
+        if bias is not None and base.bias is not None:
+            base.bias += (weight * (bias - base.bias.float())).to(base.bias.dtype)

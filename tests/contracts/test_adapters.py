@@ -2,41 +2,71 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from safetensors.torch import load, save
 from torch import nn
 
 from impasto.adapters import build
-from impasto.adapters.adapter import Adapter
-from impasto.adapters.config import Lora
+from impasto.adapters.adapter import Adapter, AdapterLayer
+from impasto.adapters.config import Adapter as Config
+from impasto.adapters.config import Boft, DyLora, Full, Glora, Ia3, Loha, Lokr, Lora, LoraFa, Oft, Ranked
+from impasto.adapters.reading import from_file
 from impasto.adapters.riders import Riders, Route
 from impasto.adapters.targets import Target
 
 LAYERS = {
-    "linear": lambda: nn.Linear(6, 10),
-    "conv 1x1": lambda: nn.Conv2d(6, 10, 1),
-    "conv 3x3": lambda: nn.Conv2d(6, 10, 3, stride=2, padding=1),
+    "linear": lambda: nn.Linear(6, 20),
+    "conv 1x1": lambda: nn.Conv2d(6, 20, 1),
+    "conv 3x3": lambda: nn.Conv2d(6, 20, 3, stride=2, padding=1),
 }
-KINDS = {"lora": Lora(rank=3, alpha=1.5, conv_rank=2, conv_alpha=4.0)}
+SIZE: dict[str, Any] = {"rank": 3, "alpha": 1.5, "conv_rank": 2, "conv_alpha": 4.0}
+KINDS: dict[str, Config] = {
+    "lora": Lora(**SIZE),
+    "lora, rank-stabilized": Lora(**SIZE, rank_stabilized=True),
+    "dora": Lora(**SIZE, decompose=True),
+    "lora-fa": LoraFa(**SIZE),
+    "dylora": DyLora(**SIZE),
+    "loha": Loha(**SIZE),
+    "loha, dora": Loha(**SIZE, decompose=True),
+    "lokr": Lokr(rank=1, conv_rank=1, alpha=2.0, conv_alpha=2.0),
+    "lokr, factor": Lokr(rank=1, conv_rank=1, factor=3),
+    "lokr, both": Lokr(rank=1, conv_rank=1, alpha=2.0, conv_alpha=2.0, factor=4, decompose_both=True),
+    "lokr, whole": Lokr(full_matrix=True, alpha=3.0),
+    "lokr, dora": Lokr(rank=1, conv_rank=1, decompose=True),
+    "glora": Glora(**SIZE),
+    "full": Full(),
+    "oft": Oft(block_size=4),
+    "oft, rescaled": Oft(block_size=5, constraint=0.05, rescaled=True),
+    "boft": Boft(block_size=4),
+    "boft, rescaled": Boft(block_size=4, constraint=0.05, rescaled=True),
+    "ia3, outputs": Ia3(),
+    "ia3, inputs": Ia3(),
+}
 
+PATHS = {"ia3, outputs": "attn1.to_k", "ia3, inputs": "ff.net.2"}
+"""Where a kind rides, if it matters."""
+
+CASES = [
+    (kind, layer, dtype)
+    for kind, config in KINDS.items()
+    for layer in LAYERS
+    for dtype in (torch.float32, torch.bfloat16)
+    if layer == "linear" or not isinstance(config, Ia3)
+]
 contract = pytest.mark.parametrize(
-    ("layer", "config", "dtype"),
-    [
-        (layer, config, dtype)
-        for layer in LAYERS
-        for config in KINDS.values()
-        for dtype in (torch.float32, torch.bfloat16)
-    ],
-    ids=[f"{kind}, {layer}, {dtype}" for layer in LAYERS for kind in KINDS for dtype in ("fp32", "bf16")],
+    ("kind", "layer", "dtype"), CASES, ids=[f"{kind}, {layer}, {str(dtype)[6:]}" for kind, layer, dtype in CASES]
 )
 
 
-def mounted(layer: str, config: Lora, dtype: torch.dtype) -> tuple[nn.Module, Adapter, Riders]:
+def mounted(kind: str | Config, layer: str, dtype: torch.dtype) -> tuple[nn.Module, Adapter, Riders]:
     torch.manual_seed(0)
     base = LAYERS[layer]().to(dtype).requires_grad_(False)
-    target = Target("lora_unet_layer", "layer", "unet", "attention", base, default=True)
-    adapter = build(config, [target], seed=1)
+    path = PATHS.get(str(kind), "layer")
+    target = Target("lora_unet_layer", path, "unet", "attention", base, default=True)
+    adapter = build(KINDS[kind] if isinstance(kind, str) else kind, [target], seed=1)
     riders = Riders([target])
     riders.mount(adapter)
     return base, adapter, riders
@@ -62,63 +92,88 @@ def randomized(adapter: Adapter) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
 
 
+def with_merged(name: str, layer: nn.Module, base: nn.Module) -> nn.Module:
+    assert isinstance(layer, AdapterLayer)
+    merged = LAYERS[name]()
+    with torch.no_grad():
+        merged.weight.copy_(layer.weight(base))
+        merged.bias.copy_(layer.bias(base))
+    return merged
+
+
 @contract
-def test_starts_as_identity(layer: str, config: Lora, dtype: torch.dtype) -> None:
-    base, adapter, riders = mounted(layer, config, dtype)
+def test_starts_as_identity(kind: str, layer: str, dtype: torch.dtype) -> None:
+    base, adapter, riders = mounted(kind, layer, dtype)
     x = some_input(layer, dtype)
     assert torch.equal(run(base, adapter, riders, x), base(x))
 
 
 @contract
-def test_forward_equals_merged_weight(layer: str, config: Lora, dtype: torch.dtype) -> None:
-    base, adapter, riders = mounted(layer, config, dtype)
+def test_forward_equals_merged_weight(kind: str, layer: str, dtype: torch.dtype) -> None:
+    base, adapter, riders = mounted(kind, layer, dtype)
     randomized(adapter)
     x = some_input(layer, dtype)
     ridden = run(base, adapter, riders, x)
-    merged = LAYERS[layer]()
-    with torch.no_grad():
-        merged.weight.copy_(adapter.layers["lora_unet_layer"].weight(base))
-        merged.bias.copy_(base.bias)
+    merged = with_merged(layer, adapter.layers["lora_unet_layer"], base)
     tolerance = 1e-5 if dtype == torch.float32 else 0.1
     torch.testing.assert_close(ridden.float(), merged(x.float()), atol=tolerance, rtol=tolerance)
 
 
 @contract
-def test_gradient_reaches_every_parameter(layer: str, config: Lora, dtype: torch.dtype) -> None:
-    base, adapter, riders = mounted(layer, config, dtype)
+def test_gradient_reaches_every_parameter(kind: str, layer: str, dtype: torch.dtype) -> None:
+    base, adapter, riders = mounted(kind, layer, dtype)
     randomized(adapter)
     run(base, adapter, riders, some_input(layer, dtype)).float().square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in adapter.parameters())
     assert all(parameter.grad is None for parameter in base.parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in adapter.parameters())
 
 
 @contract
-def test_saves_and_loads(layer: str, config: Lora, dtype: torch.dtype) -> None:
-    base, adapter, riders = mounted(layer, config, dtype)
+def test_saves_and_loads(kind: str, layer: str, dtype: torch.dtype) -> None:
+    base, adapter, riders = mounted(kind, layer, dtype)
     randomized(adapter)
     x = some_input(layer, dtype)
     before = run(base, adapter, riders, x)
     stored = load(save(adapter.tensors()))
-    _, other, riders = mounted(layer, config, dtype)
-    base, other, riders = mounted(layer, config, dtype)
+    base, other, riders = mounted(kind, layer, dtype)
     other.load(stored)
     assert torch.equal(run(base, other, riders, x), before)
 
 
 @contract
-def test_dismounting_leaves_the_plain_base(layer: str, config: Lora, dtype: torch.dtype) -> None:
-    base, adapter, riders = mounted(layer, config, dtype)
+def test_a_file_is_read_without_its_settings(kind: str, layer: str, dtype: torch.dtype) -> None:
+    base, adapter, _ = mounted(kind, layer, dtype)
+    randomized(adapter)
+    want = with_merged(layer, adapter.layers["lora_unet_layer"], base)
+    held = {name.partition(".")[2]: value for name, value in load(save(adapter.tensors())).items()}
+    got = with_merged(layer, from_file(base, held), base)
+    assert torch.equal(got.weight, want.weight)
+    assert torch.equal(got.bias, want.bias)
+
+
+@contract
+def test_dismounting_leaves_the_plain_base(kind: str, layer: str, dtype: torch.dtype) -> None:
+    base, adapter, riders = mounted(kind, layer, dtype)
     names = set(base.state_dict())
     riders.dismount(adapter)
     assert not base._forward_hooks
     assert set(base.state_dict()) == names
 
 
-@pytest.mark.parametrize("setting", ["dropout", "rank_dropout", "module_dropout"])
+DROPPING: list[tuple[type[Config], str]] = [
+    (Lora, "dropout"), (Lora, "rank_dropout"), (Lora, "module_dropout"),
+    (Loha, "rank_dropout"), (Lokr, "rank_dropout"), (Glora, "rank_dropout"),
+    *((each, "module_dropout") for each in (Loha, Lokr, Glora, Full, Oft, Boft)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cls", "setting"), DROPPING, ids=[f"{cls.__name__}, {name}" for cls, name in DROPPING])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_dropouts_are_a_function_of_the_dice(setting: str, layer: str) -> None:
-    config = Lora(rank=3, alpha=3.0, conv_rank=3, conv_alpha=3.0, **{setting: 0.5})
-    base, adapter, riders = mounted(layer, config, torch.float32)
+def test_dropouts_are_a_function_of_the_dice(cls: type[Config], setting: str, layer: str) -> None:
+    size = {"rank": 3, "alpha": 3.0, "conv_rank": 3, "conv_alpha": 3.0} if issubclass(cls, Ranked) else {}
+    config = cls.model_validate({**size, setting: 0.5})
+    base, adapter, riders = mounted(config, layer, torch.float32)
     randomized(adapter)
     x = some_input(layer, torch.float32)
     rolls = [run(base, adapter, riders, x, dice) for dice in range(8)]
@@ -132,12 +187,12 @@ def test_dropouts_are_a_function_of_the_dice(setting: str, layer: str) -> None:
 
 
 def test_alpha_zero_means_scale_one() -> None:
-    _, adapter, _ = mounted("linear", Lora(rank=8, alpha=0.0), torch.float32)
+    _, adapter, _ = mounted(Lora(rank=8, alpha=0.0), "linear", torch.float32)
     assert float(adapter.tensors()["lora_unet_layer.alpha"]) == 8.0
 
 
 def test_a_loaded_alpha_is_the_scale_that_acts() -> None:
-    base, adapter, riders = mounted("linear", Lora(rank=4, alpha=4.0), torch.float32)
+    base, adapter, riders = mounted(Lora(rank=4, alpha=4.0), "linear", torch.float32)
     randomized(adapter)
     x = some_input("linear", torch.float32)
     full = run(base, adapter, riders, x) - base(x)

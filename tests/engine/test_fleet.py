@@ -144,3 +144,43 @@ def test_accumulated_micro_batches_are_one_larger_batch(tiny_base: Path) -> None
     whole.feed(fleets.Loader(lambda step: [joined], last=1, ahead=0))
     a, b = train(base, [once], 1), train(base, [whole], 1)
     assert farthest(a[0], b[0]) < 1e-5
+
+
+KINDS: dict[str, dict[str, object]] = {
+    "lora": {"rank": 2},
+    "dora": {"rank": 2, "decompose": True, "dropout": 0.1},
+    "lora-fa": {"kind": "lora-fa", "rank": 2, "conv_rank": 2},
+    "dylora": {"kind": "dylora", "rank": 4, "unit": 2},
+    "loha": {"kind": "loha", "rank": 2, "rank_dropout": 0.1},
+    "lokr": {"kind": "lokr", "rank": 2, "conv_rank": 2, "decompose": True, "module_dropout": 0.1},
+    "glora": {"kind": "glora", "rank": 2},
+    "ia3": {"kind": "ia3"},
+    "full": {"kind": "full", "targets": {"text_encoder": False}},
+    "oft": {"kind": "oft", "conv": True},
+    "boft": {"kind": "boft", "rescaled": True},
+}
+
+
+def test_1_members_of_all_kinds_are_the_same_alone_and_in_company(tiny_base: Path) -> None:
+    base = family(tiny_base, checkpointing=True)
+    mixed = [config(seed=seed, adapter=adapter) for seed, adapter in enumerate(KINDS.values())]
+    alone = [train(base, [member(base, each)], 1)[0] for each in mixed]
+    together = train(base, [member(base, each) for each in mixed], 1, rows=8)
+    fresh = [member(base, each).adapter.tensors() for each in mixed]
+    for a, b, start in zip(alone, together, fresh, strict=True):
+        assert farthest(a, start) > 1e-5
+        assert farthest(a, b) < 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_member_of_any_kind_learns(tiny_base: Path, kind: str) -> None:
+    base = family(tiny_base)
+    one = member(base, config(rate=1e-3, adapter=KINDS[kind]))
+    batch = fleets.batches(base, one.config, 0)
+    one.feed(fleets.Loader(lambda step: batch, last=100, ahead=0))
+    before = {target.name: target.layer.weight.clone() for target in base.targets()}
+    ended = train(base, [one], 6)[0]
+    losses = [float(each) for each in one.progress.losses]
+    assert all(value.isfinite().all() for value in ended.values())
+    assert losses[-1] < losses[0] or kind == "ia3"
+    assert all(torch.equal(target.layer.weight, before[target.name]) for target in base.targets())

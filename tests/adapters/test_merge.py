@@ -1,0 +1,45 @@
+"""A file of any kind is merged into a base for drawing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from impasto import adapters
+from impasto.adapters.config import Adapter as Config
+from impasto.adapters.config import Boft, Full, Glora, Ia3, Loha, Lokr, Lora, Oft
+from impasto.engine.sample import merge
+from impasto.errors import ModelFileError
+from impasto.families.family import Family
+
+KINDS: list[Config] = [
+    Lora(rank=2, conv_rank=2, decompose=True), Loha(rank=2), Lokr(rank=2), Glora(rank=2), Ia3(), Full(conv=True),
+    Oft(), Boft(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", KINDS, ids=[each.kind for each in KINDS])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_a_file_acts_with_the_weight_it_is_given(tiny_family: Family, config: Config, weight: float) -> None:
+    targets = {target.name: target for target in tiny_family.targets()}
+    adapter = adapters.build(config, targets.values(), seed=0)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+        wanted = {}
+        for name, layer in adapter.items():
+            base = targets[name].layer
+            wanted[name] = base.weight + weight * (layer.weight(base) - base.weight)
+        merge(targets, Path("a.safetensors"), adapter.tensors(), weight)
+    for name, value in wanted.items():
+        torch.testing.assert_close(targets[name].layer.weight.detach(), value)
+
+
+def test_tensors_that_are_not_understood_are_refused_by_name(tiny_family: Family) -> None:
+    targets = {target.name: target for target in tiny_family.targets()}
+    name = next(iter(targets))
+    held = {f"{name}.hada_w1_a": torch.zeros(2, 2), f"{name}.hada_t1": torch.zeros(2, 2)}
+    with pytest.raises(ModelFileError, match=f"E-MOD-041.*{name}"):
+        merge(targets, Path("a.safetensors"), held, 1.0)
