@@ -139,6 +139,8 @@ class Proven(_Told):
     """Layers that were trained."""
     difference: Number
     """Largest difference of the two pictures."""
+    reader: Text = "diffusers"
+    """Who opened the file: diffusers, or impasto itself for kinds that diffusers does not read."""
 
 
 class Warned(_Told):

@@ -230,9 +230,13 @@ class Session:
             proof = witness.prove(path, self.member, trainer.family, trainer.riders)
             self.tell(
                 events.Proven(
-                    step=self.member.step, matched=proof.matched, expected=proof.expected, difference=proof.difference
+                    step=self.member.step, matched=proof.matched, expected=proof.expected,
+                    difference=proof.difference, reader=proof.reader,
                 )
-            )
+            )  # fmt: skip
+            if proof.reader != "diffusers":
+                text = "diffusers does not read this kind of adapter: the proof used impasto's own reader"
+                self.tell(events.Noted(text=text))
         self.touch_clock()
 
     def _prune_adapters(self) -> None:

@@ -23,12 +23,15 @@ Named: TypeAlias = Sequence[tuple[str, Tensor]]
 DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WORDS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 
+EXACT = (".dora_scale", ".rescale")
+"""Tensors that whole rows of the base are multiplied by: rounding them would move every number of it."""
+
 LEGACY = slice(0x100000, 0x110000)
 """The bytes of a file that the oldest hash looks at."""
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], precision: Precision) -> None:
-    """Write an adapter file in one stroke, with every tensor in `precision` and the hashes other programs look for.
+    """Write an adapter file in one stroke, with its tensors in `precision` and the hashes other programs look for.
 
     Raises ModelFileError, and writes nothing, when a number is not finite or does not fit.
     """
@@ -55,7 +58,8 @@ def _cast(path: Path, tensors: Mapping[str, Tensor], precision: Precision) -> di
     assert tensors, "an adapter without layers is no file"
     found = {}
     for name, tensor in tensors.items():
-        cast = tensor.detach().to("cpu", DTYPES[precision]).contiguous()
+        exact = name.endswith(EXACT)
+        cast = tensor.detach().to("cpu", torch.float32 if exact else DTYPES[precision]).contiguous()
         if not cast.isfinite().all():
             raise _not_finite(path, name, tensor, precision)
         found[name] = cast

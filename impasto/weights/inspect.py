@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from impasto.weights import header, recognise
 from impasto.weights.header import NUMPY, Header, shown
 from impasto.weights.recognise import FAMILIES, Family, Layers
 
 T = TypeVar("T")
+Numbers: TypeAlias = NDArray[np.float64]
 UP = "lora_up.weight"
 
 LAYOUTS = {
@@ -154,22 +156,54 @@ def _remarks(found: Layers, ranks: Mapping[str, int], alphas: Mapping[str, float
         yield f"{len(bare)} layers without alpha, which then counts as their rank, among them {shown(bare[0])}"
     if halves := [name for name, tensors in found.layers.items() if ("lora_down.weight" in tensors) != (UP in tensors)]:
         yield f"{len(halves)} layers with only one of lora_down and lora_up, among them {shown(halves[0])}"
-    if len({alphas[name] for name in found.parts.get("text_encoder", ()) if name in alphas}) > 1:
+    texts = [name for name in found.parts.get("text_encoder", ()) if UP in found.layers[name]]
+    if len({alphas[name] for name in texts if name in alphas}) > 1:
         yield "the alphas in the text encoder differ; diffusers then takes one of them for all"
 
 
 def _norms(path: Path, head: Header, found: Layers, alphas: Mapping[str, float]) -> dict[str, float]:
-    """The Frobenius norm of alpha / rank * up @ down for each plain LoRA layer."""
-    norms = {}
-    for name, tensors in found.layers.items():
-        down, up = f"{name}.lora_down.weight", f"{name}.lora_up.weight"
-        plain = {down, up} <= head.tensors.keys() and "lora_mid.weight" not in tensors
-        if plain and all(head.tensors[each].dtype in NUMPY and head.tensors[each].count for each in (down, up)):
-            a, b = (header.numbers(path, head, each).astype(np.float64) for each in (down, up))
-            a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)  # [rank, in], [out, rank]
-            scale = alphas.get(name, float(len(a))) / len(a)
-            norms[name] = abs(scale) * sqrt(max(0.0, float(((b.T @ b) * (a @ a.T)).sum())))
+    """The Frobenius norm of what each layer adds to its weight, where that does not depend on the base."""
+    norms: dict[str, float] = {}
+    for name, kinds in found.layers.items():
+        entries = {kind: head.tensors.get(f"{name}.{kind}") for kind in kinds if kind != "alpha"}
+        if recognise.plain(kinds) and all(each and each.dtype in NUMPY and each.count for each in entries.values()):
+            held = {kind: header.numbers(path, head, f"{name}.{kind}").astype(np.float64) for kind in entries}
+            low = recognise.rank(kinds)
+            scale = alphas.get(name, float(low)) / low if low else 1.0
+            norm = _norm(held)
+            norms |= {} if norm is None else {name: abs(scale) * norm}
     return norms
+
+
+def _norm(held: Mapping[str, Numbers]) -> float | None:
+    """Of one layer's product, without its scale; None for one that is not whole."""
+    match sorted(held):
+        case ["lora_down.weight", "lora_up.weight"]:
+            return _low_rank(held["lora_up.weight"], held["lora_down.weight"])
+        case ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"]:
+            product = (held["hada_w1_a"] @ held["hada_w1_b"]) * (held["hada_w2_a"] @ held["hada_w2_b"])
+            return float(np.linalg.norm(product))
+        case ["diff"] | ["diff", "diff_b"]:
+            return float(np.linalg.norm(held["diff"]))
+        case [*kinds] if kinds and all(kind.startswith("lokr_w") for kind in kinds):
+            one, two = _factor(held, "lokr_w1"), _factor(held, "lokr_w2")
+            return None if one is None or two is None else one * two  # that of a Kronecker product
+    return None
+
+
+def _factor(held: Mapping[str, Numbers], name: str) -> float | None:
+    """The norm of a weight that is whole or a product of two."""
+    if name in held:
+        return float(np.linalg.norm(held[name]))
+    if f"{name}_a" in held and f"{name}_b" in held:
+        return _low_rank(held[f"{name}_a"], held[f"{name}_b"])
+    return None
+
+
+def _low_rank(up: Numbers, down: Numbers) -> float:
+    """The norm of up @ down, which is never built."""
+    a, b = down.reshape(len(down), -1), up.reshape(len(up), -1)  # [rank, in], [out, rank]
+    return sqrt(max(0.0, float(((b.T @ b) * (a @ a.T)).sum())))
 
 
 def _commonest(values: Iterable[T]) -> dict[T, int]:

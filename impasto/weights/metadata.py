@@ -20,6 +20,19 @@ from impasto.families.config import Precision
 from impasto.families.detect import Card
 from impasto.schema import Section
 
+LYCORIS = {
+    "dora": "locon", "loha": "loha", "lokr": "lokr", "glora": "glora", "ia3": "ia3", "full": "full",
+    "oft": "diag-oft", "boft": "boft",
+}  # fmt: skip
+"""What LyCORIS calls a kind."""
+
+ARGUMENTS = {
+    "decompose": "dora_wd", "rank_stabilized": "rs_lora", "unit": "unit", "factor": "factor",
+    "decompose_both": "decompose_both", "full_matrix": "full_matrix", "constraint": "constraint",
+    "rescaled": "rescaled",
+}  # fmt: skip
+"""What it, or sd-scripts, calls a setting of a kind."""
+
 TAGS_ROOM = 4 * 2**20
 """Bytes of tags that a file holds at most; rarer ones are left out."""
 
@@ -158,15 +171,20 @@ def _settings(values: Any) -> dict[str, object]:
 
 
 def _network(adapter: Any) -> dict[str, object]:
+    """The kind in the words of sd-scripts, or of LyCORIS for those that only it has."""
+    rank, kind = adapter.get("rank", adapter.get("block_size")), adapter["kind"]
+    lycoris = LYCORIS.get("dora" if kind == "lora" and adapter["decompose"] else kind)
     told: dict[str, object] = {
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": adapter["rank"],
-        "ss_network_alpha": adapter["alpha"] or float(adapter["rank"]),
-        "ss_network_dropout": adapter["dropout"],
+        "ss_network_module": "lycoris.kohya" if lycoris else f"networks.{kind.replace('-', '_')}",
+        "ss_network_dim": rank,
+        "ss_network_alpha": adapter.get("alpha") or (None if rank is None else float(rank)),
+        "ss_network_dropout": adapter.get("dropout", 0.0),
     }
-    more = {key: adapter[key] for key in ("dropout", "rank_dropout", "module_dropout") if adapter[key]}
-    if rank := adapter["conv_rank"]:
-        more |= {"conv_dim": rank, "conv_alpha": adapter["conv_alpha"] or float(rank)}
+    more: dict[str, object] = {"algo": lycoris} if lycoris else {}
+    more |= {key: adapter[key] for key in ("dropout", "rank_dropout", "module_dropout") if adapter.get(key)}
+    if conv_rank := adapter.get("conv_rank"):
+        more |= {"conv_dim": conv_rank, "conv_alpha": adapter["conv_alpha"] or float(conv_rank)}
+    more |= {word: adapter[key] for key, word in ARGUMENTS.items() if adapter.get(key)}
     if more:
         told["ss_network_args"] = json.dumps({key: str(value) for key, value in more.items()})
     return told

@@ -1,4 +1,9 @@
-"""The proof of a file: diffusers' own loader opens it on a fresh base, every layer is counted, a picture compared."""
+"""The proof of a file: diffusers' own loader opens it on a fresh base, every layer is counted, a picture compared.
+
+diffusers reads plain LoRA in this layout and nothing else: it refuses the other kinds, and of DoRA it takes the LoRA
+and leaves out the lengths without a word (0.42). Those files are read again by our own reader, merged into a fresh
+base, and the proof says so.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +14,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from impasto.adapters.reading import READERS, from_file
 from impasto.adapters.targets import Part, Target
 from impasto.errors import ModelFileError, Problem
 from impasto.families import detect
@@ -34,10 +40,14 @@ REFUSALS = (ValueError, KeyError, IndexError, TypeError, AttributeError, Runtime
 """What diffusers and peft raise at files they cannot make sense of."""
 
 KINDS = {"lora_down.weight", "lora_up.weight", "alpha"}
+BEYOND = READERS.keys() - KINDS | {"dora_scale"}
+"""A file with such tensors is of a kind that diffusers does not read."""
+
 FOREIGN = "is in the file but was not trained"
 REPORT = "the training itself is safe in its checkpoint; please report this, with the file"
 
 Scene = Callable[[Modules], Tensor]
+Reader = Literal["diffusers", "impasto"]
 
 
 @dataclass(frozen=True)
@@ -45,11 +55,14 @@ class Proof:
     """A file that does what training did."""
 
     matched: int
-    """Layers that diffusers wrapped, with the file's own numbers and scale."""
+    """Layers that the reader took over, with the file's own numbers and scale."""
 
     expected: int
     difference: float
     """Mean difference between the two pictures, in 0..1."""
+
+    reader: Reader = "diffusers"
+    """Who opened the file: diffusers, or, for kinds it does not read, impasto itself."""
 
 
 class Prover:
@@ -62,24 +75,40 @@ class Prover:
         self._base: _Base | None = None
 
     def prove(self, path: Path, *, names: Collection[str], scene: Scene, reference: Tensor) -> Proof:
-        """Open `path` as any user would and compare it with what was trained.
+        """Open `path` as any user would, where diffusers reads its kind, and compare it with what was trained.
 
         `names` are the layers that were trained, `scene` draws a picture [..., 3, H, W] in 0..1 with the modules it is
         given, and `reference` is the same picture as training drew it. Raises ModelFileError when a layer is missing,
         foreign or changed, or when the pictures differ.
         """
         tensors, _ = file.load(path)
+        limit = LIMIT if self._dtype == torch.float32 else LIMIT_16_BIT
+        if any(key.partition(".")[2] in BEYOND for key in tensors):
+            return self._reread(
+                path, tensors, names, lambda fresh: _difference(path, scene(fresh), reference, limit, "impasto")
+            )
         base = self._base or _Base.load(self._folder, self._device, self._dtype)
         self._base = None  # whatever goes wrong below, the next proof starts from the disk
         base.open(path)
         faults = base.faults(tensors, names)
         if faults:
-            raise _layers(path, faults, len(names))
-        limit = LIMIT if self._dtype == torch.float32 else LIMIT_16_BIT
-        difference = _difference(path, scene(base.modules), reference, limit)
+            raise _layers(path, faults, len(names), "diffusers")
+        difference = _difference(path, scene(base.modules), reference, limit, "diffusers")
         if base.restore():
             self._base = base
         return Proof(len(names), len(names), difference)
+
+    def _reread(
+        self, path: Path, tensors: Mapping[str, Tensor], names: Collection[str], compare: Callable[[Modules], float]
+    ) -> Proof:
+        """The proof by our own reader. What is merged into a base stays there, so every proof has a fresh one."""
+        self._base = None
+        with _silence():
+            modules = Modules.load(detect.look(Model(path=str(self._folder))), self._dtype, self._device)
+        places = {target.name: target for target in sd_targets(modules.unet, modules.text)}
+        if faults := _merge(places, tensors, names):
+            raise _layers(path, faults, len(names), "impasto")
+        return Proof(len(names), len(names), compare(modules), "impasto")
 
 
 @dataclass(frozen=True)
@@ -115,10 +144,7 @@ class _Base:
 
     def faults(self, tensors: Mapping[str, Tensor], names: Collection[str]) -> dict[str, str]:
         """The layers that are not as they should be, and why."""
-        held: dict[str, set[str]] = {}
-        for key in tensors:
-            name, _, kind = key.partition(".")
-            held.setdefault(name, set()).add(kind)
+        held = {name: set(each) for name, each in _by_layer(tensors).items()}
         found = {name: FOREIGN for name in sorted(held.keys() - set(names))}
         for name in names:
             if why := self._fault(name, held.get(name, set()), tensors):
@@ -160,6 +186,38 @@ class _Base:
         return module
 
 
+@torch.no_grad()
+def _merge(places: Mapping[str, Target], tensors: Mapping[str, Tensor], names: Collection[str]) -> dict[str, str]:
+    """Merge a file into a base; the layers that are not as they should be, and why."""
+    held = _by_layer(tensors)
+    found = {name: FOREIGN for name in sorted(held.keys() - set(names))}
+    for name in names:
+        if name not in held:
+            found[name] = "is not in the file"
+        elif name not in places:
+            found[name] = "has no place in the base"
+        else:
+            base = places[name].layer
+            try:
+                layer = from_file(base, held[name]).to(base.weight.device)
+            except (KeyError, ValueError) as error:
+                found[name] = f"cannot be read ({error})"
+                continue
+            weight, bias = layer.weight(base), layer.bias(base)
+            base.weight.copy_(weight)
+            if bias is not None and base.bias is not None:
+                base.bias.copy_(bias)
+    return found
+
+
+def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    held: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        name, _, kind = key.partition(".")
+        held.setdefault(name, {})[kind] = value
+    return held
+
+
 def _pipeline(modules: Modules) -> Any:
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
@@ -179,21 +237,20 @@ def _same(ours: Tensor, theirs: Tensor) -> bool:
     return ours.shape == theirs.shape and torch.equal(ours.detach().cpu(), theirs.to(ours.dtype))
 
 
-def _layers(path: Path, faults: Mapping[str, str], expected: int) -> ModelFileError:
+def _layers(path: Path, faults: Mapping[str, str], expected: int, reader: Reader) -> ModelFileError:
     matched = expected - sum(why != FOREIGN for why in faults.values())
     some = "; ".join(f"{name} {why}" for name, why in list(faults.items())[:3])
-    what = f"is not what was trained: {matched} of {expected} layers match in diffusers ({some})"
+    what = f"is not what was trained: {matched} of {expected} layers match in {reader} ({some})"
     return ModelFileError(Problem("E-MOD-031", what, str(path), REPORT))
 
 
-def _difference(path: Path, drawn: Tensor, reference: Tensor, limit: float) -> float:
+def _difference(path: Path, drawn: Tensor, reference: Tensor, limit: float, reader: Reader) -> float:
     assert drawn.shape == reference.shape, f"two scenes: {drawn.shape} and {reference.shape}"
     difference = float((drawn.float().cpu() - reference.float().cpu()).abs().mean())
     if difference <= limit:  # not so for NaN
         return difference
-    what = (
-        f"draws another picture in diffusers than in training: they differ by {difference:.4f}, allowed is {LIMIT:.4f}"
-    )
+    there = "in diffusers" if reader == "diffusers" else "read again"
+    what = f"draws another picture {there} than in training: they differ by {difference:.4f}, allowed is {limit:.4f}"
     raise ModelFileError(Problem("E-MOD-032", what, str(path), REPORT))
 
 

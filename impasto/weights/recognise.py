@@ -116,6 +116,12 @@ def _part(module: str) -> str:
     return first if first in ("unet", "transformer", "text_encoder", "text_encoder_2") else "model"
 
 
+def plain(tensors: Tensors) -> bool:
+    """Whether a layer adds the same to any base: none of its tensors asks what the base's weight is."""
+    asks = {"a1.weight", "oft_blocks", "on_input", "dora_scale", "lora_mid.weight", "hada_t1", "lokr_t2"}
+    return not asks & tensors.keys()
+
+
 def rank(tensors: Tensors) -> int | None:
     """The rank of one layer; None for kinds that have none."""
     for kind, shape in tensors.items():

@@ -10,6 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from impasto import adapters
+from impasto.adapters.config import Full, Loha, Lokr, Lora
+from impasto.adapters.targets import Target
 from impasto.errors import ModelFileError
 from impasto.weights import file, recognise
 from impasto.weights.inspect import inspect
@@ -141,3 +144,23 @@ def test_a_file_that_is_no_safetensors_says_so(path: Path) -> None:
 def test_looking_needs_no_torch() -> None:
     code = "import sys, impasto.weights.inspect; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_norm_of_what_each_kind_adds_is_that_of_its_weight(tmp_path: Path) -> None:
+    base = torch.nn.Linear(12, 40, bias=False).requires_grad_(False)
+    target = Target(UNET, "attn2.to_k", "unet", "attention", base, default=True)
+    kinds = (Lora(rank=2), Loha(rank=2), Lokr(rank=2), Lokr(rank=1, decompose_both=True, factor=4), Full())
+    for number, config in enumerate(kinds):
+        adapter = adapters.build(config, [target], seed=0)
+        with torch.no_grad():
+            for parameter in adapter.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        ((_, layer),) = adapter.items()
+        file.write(tmp_path / f"{number}.safetensors", adapter.tensors(), {}, "fp32")
+        found = inspect(tmp_path / f"{number}.safetensors", norms=True)
+        assert found.norms[UNET] == pytest.approx(float((layer.weight(base) - base.weight).detach().norm()), rel=1e-4)
+
+
+def test_a_kind_that_turns_or_scales_the_base_has_no_norm_of_its_own(path: Path) -> None:
+    file.write(path, {f"{UNET}.oft_blocks": torch.zeros(80, 4, 4), f"{UNET}.alpha": torch.tensor(0.0)}, {}, "fp32")
+    assert (inspect(path, norms=True).what, inspect(path, norms=True).norms) == ("Diag-OFT", {})

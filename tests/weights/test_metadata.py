@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from impasto.adapters.config import Lora
+from impasto.adapters.config import Adapter, DyLora, Ia3, Lokr, Lora, LoraFa, Oft
 from impasto.config import RunConfig, fingerprint
 from impasto.data.config import Captions, Data, Dataset
 from impasto.engine.config import Output, Train
@@ -142,3 +142,23 @@ def test_plain_noise_is_told_as_none(facts: Facts) -> None:
     told = metadata.build(RunConfig(), facts)
     assert (told["ss_loss_type"], told["ss_noise_offset"], told["ss_huber_c"]) == ("l2", "None", "None")
     assert told["ss_zero_terminal_snr"] == "False"
+
+
+KINDS: list[tuple[Adapter, str, str, dict[str, str]]] = [
+    (Lora(), "networks.lora", "4", {}),
+    (LoraFa(), "networks.lora_fa", "4", {}),
+    (DyLora(rank=8, unit=4), "networks.dylora", "8", {"unit": "4"}),
+    (Lora(decompose=True), "lycoris.kohya", "4", {"algo": "locon", "dora_wd": "True"}),
+    (Lokr(factor=8), "lycoris.kohya", "4", {"algo": "lokr", "factor": "8"}),
+    (Ia3(), "lycoris.kohya", "None", {"algo": "ia3"}),
+    (Oft(block_size=8), "lycoris.kohya", "8", {"algo": "diag-oft"}),
+]
+
+
+@pytest.mark.parametrize(("adapter", "module", "dim", "args"), KINDS, ids=[module for _, module, _, _ in KINDS])
+def test_a_kind_is_told_in_the_words_of_other_programs(
+    facts: Facts, adapter: Adapter, module: str, dim: str, args: dict[str, str]
+) -> None:
+    told = metadata.build(RunConfig(adapter=adapter), facts)
+    assert (told["ss_network_module"], told["ss_network_dim"]) == (module, dim)
+    assert json.loads(told.get("ss_network_args", "{}")) == args

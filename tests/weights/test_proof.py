@@ -11,7 +11,8 @@ from torch import Tensor
 
 from impasto import adapters
 from impasto.adapters.adapter import Adapter
-from impasto.adapters.config import Lora
+from impasto.adapters.config import Adapter as Config
+from impasto.adapters.config import Boft, DyLora, Full, Glora, Ia3, Loha, Lokr, Lora, LoraFa, Oft
 from impasto.adapters.riders import Riders, Route
 from impasto.errors import ModelFileError
 from impasto.families import detect
@@ -58,7 +59,7 @@ def trained(tiny_base: Path) -> Trained:
 
 
 @torch.no_grad()
-def train(folder: Path, config: Lora) -> Trained:
+def train(folder: Path, config: Config) -> Trained:
     """An adapter with random weights, and the picture it draws the way training does."""
     modules = Modules.load(detect.look(Model(path=str(folder))), FP32, CPU)
     targets = sd_targets(modules.unet, modules.text)
@@ -173,3 +174,53 @@ def test_a_picture_that_is_not_finite_is_refused(trained: Trained, prover: Prove
 def test_it_is_silent(trained: Trained, prover: Prover, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     prove(prover, trained, tmp_path / "a.safetensors", trained.tensors())
     assert capfd.readouterr() == ("", "")
+
+
+KINDS: dict[str, tuple[Config, str]] = {
+    "lora-fa": (LoraFa(rank=2, conv_rank=2), "diffusers"),
+    "dylora": (DyLora(rank=2), "diffusers"),
+    "rank-stabilized": (Lora(rank=4, rank_stabilized=True), "diffusers"),
+    "dora": (Lora(rank=2, conv_rank=2, decompose=True), "impasto"),
+    "loha": (Loha(rank=2), "impasto"),
+    "lokr": (Lokr(rank=2, conv_rank=2, decompose=True), "impasto"),
+    "glora": (Glora(rank=2, conv_rank=2), "impasto"),
+    "ia3": (Ia3(), "impasto"),
+    "full": (Full(conv=True), "impasto"),
+    "oft": (Oft(conv=True), "impasto"),
+    "boft": (Boft(rescaled=True), "impasto"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_proven_and_says_by_whom(tiny_base: Path, prover: Prover, tmp_path: Path, kind: str) -> None:
+    config, reader = KINDS[kind]
+    trained = train(tiny_base, config)
+    file.write(tmp_path / "a.safetensors", trained.tensors(), {}, "fp32")
+    proof = prover.prove(tmp_path / "a.safetensors", names=trained.names, scene=scene, reference=trained.reference)
+    assert (proof.matched, proof.reader) == (len(trained.names), reader)
+    assert proof.difference < 1e-4
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_learned_lengths_survive_short_precisions(
+    tiny_base: Path, prover: Prover, tmp_path: Path, precision: str
+) -> None:
+    trained = train(tiny_base, Lora(rank=2, decompose=True))
+    file.write(tmp_path / "a.safetensors", trained.tensors(), {}, precision)  # type: ignore[arg-type]
+    stored, _ = file.load(tmp_path / "a.safetensors")
+    assert all(value.dtype == torch.float32 for name, value in stored.items() if name.endswith(".dora_scale"))
+    prover.prove(tmp_path / "a.safetensors", names=trained.names, scene=scene, reference=trained.reference)
+
+
+def test_what_is_wrong_with_another_kind_is_named(tiny_base: Path, prover: Prover, tmp_path: Path) -> None:
+    trained, path = train(tiny_base, Loha(rank=2)), tmp_path / "a.safetensors"
+    lost, bent = trained.names[3], trained.names[4]
+    tensors = {name: value for name, value in trained.tensors().items() if not name.startswith(f"{lost}.")}
+    tensors[f"{bent}.hada_w1_b"] = torch.zeros(2, 3)
+    said = refused(prover, trained, path, tensors)
+    assert said.startswith("E-MOD-031")
+    assert f"{len(trained.names) - 2} of {len(trained.names)} layers match in impasto" in said
+    assert f"{lost} is not in the file" in said
+    assert f"{bent} cannot be read (hada_w1_b is (2, 3)" in said
+    tensors = {name: value * 3 if name.endswith("alpha") else value for name, value in trained.tensors().items()}
+    assert refused(prover, trained, path, tensors).startswith("E-MOD-032")
