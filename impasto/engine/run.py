@@ -11,11 +11,13 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from impasto import adapters, events, families, objectives
+from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
 from impasto.engine import device, opening, prepare
@@ -26,7 +28,7 @@ from impasto.engine.session import Session, Show, StopAsked
 from impasto.engine.signals import StopRequest
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
-from impasto.errors import Stopped, UserError
+from impasto.errors import ConfigError, Stopped, UserError
 from impasto.families import detect
 from impasto.families.detect import Card
 from impasto.families.family import Family
@@ -50,6 +52,9 @@ def train(
     Raises UserError for what a user can mend, and Stopped when a signal asked for the end. A run that fails leaves the
     others of its fleet to their end; then its error is raised.
     """
+    problems = [*chain.from_iterable(check(config) for config in configs), *check_together(configs)]
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
     stop, store = StopRequest(), Store(cache or default_root(os.environ))
     failures: list[UserError] = []
     with stop.listening(), ExitStack() as held:
