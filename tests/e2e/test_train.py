@@ -166,6 +166,26 @@ def test_a_run_can_be_asked_to_save_to_draw_and_to_stop(tiny_base: Path, picture
     assert [path.name for path in run.adapters()] == ["anna-00000003.safetensors", "anna-00000005.safetensors"]
 
 
+@pytest.mark.parametrize(
+    ("save", "steps"),
+    [
+        ({"every_steps": 2}, [2, 4]),
+        ({"every_epochs": 1}, [3]),
+        ({"every_minutes": 1e-6}, [1, 2, 3, 4, 5]),
+        ({"every_steps": 1, "keep": 2}, [4, 5]),
+    ],
+    ids=["steps", "epochs", "minutes", "the newest two"],
+)
+def test_adapters_are_saved_when_asked_and_kept_as_long(
+    tiny_base: Path, pictures: Path, save: dict[str, object], steps: list[int]
+) -> None:
+    (folder,) = train(config(tiny_base, pictures, save={"proof": "off", **save}), pictures.parent / "cache")
+    run = RunFolder.open(folder)
+    assert [path.name for path in run.adapters()] == [f"anna-{step:08d}.safetensors" for step in steps]
+    assert len(list(run.checkpoints.iterdir())) == 2
+    assert run.final.is_file()
+
+
 def test_validation_is_measured_with_the_same_noise_every_time(tiny_base: Path, pictures: Path) -> None:
     held_out = forks.pictures(pictures.parent / "held out", count=3)
     sets = [{"path": str(pictures)}, {"path": str(held_out), "role": "validation"}]
