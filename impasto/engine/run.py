@@ -7,6 +7,7 @@ come through `train`.
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -149,13 +150,20 @@ class Fleet:
                 for failed, error in trainer.step().items():
                     self._lose(next(each for each in self._sessions if each.member is failed), trainer, error)
                 for session in list(self._sessions):
-                    self._apart(session, trainer, partial(session.after_step, trainer, witness, poll))
-                    if session.done:
-                        self._leave(session, trainer)
+                    self._after_step(session, trainer, witness)
         except Stopped:
             for session in self._sessions:
                 session.interrupt(trainer)
             raise
+
+    def _after_step(self, session: Session, trainer: Trainer, witness: Witness) -> None:
+        begun = time.monotonic()
+        self._apart(session, trainer, partial(session.after_step, trainer, witness, self._stop.poll))
+        if session.done:
+            self._leave(session, trainer)
+        for other in self._sessions:
+            if other is not session:
+                other.wait_for(time.monotonic() - begun)
 
     def _apart(self, session: Session, trainer: Trainer, act: Callable[[], None]) -> None:
         """Whatever happens to one run in `act` is no other run's business."""

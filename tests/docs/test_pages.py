@@ -49,9 +49,12 @@ def _lost(page: Path, target: str) -> bool:
 
 
 def _comes_with_the_model(file: Path) -> bool:
-    """The report on the pocket model writes its pictures, all at once."""
-    folder = pages.ROOT / "docs" / "explanation" / "pocket"
-    return file.parent == folder and not (folder.is_dir() and any(folder.iterdir()))
+    """The reports on the pocket model and the quickstart are written once it is trained, each all at once."""
+    explanation = pages.ROOT / "docs" / "explanation"
+    for report in (explanation / "pocket", explanation / "quickstart"):
+        if file.parent == report or file == report.with_suffix(".md"):
+            return not (report.is_dir() and any(report.iterdir()))
+    return False
 
 
 def _headings(file: Path) -> set[str]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -146,9 +146,8 @@ def own_rows(size: int) -> range:
 
 
 def trainable(nets: nn.ModuleDict, rate: float, decay: float, betas: tuple[float, float] = (0.9, 0.99)) -> Trainee:
-    """Networks with AdamW (no weight decay on vectors) and a running average."""
-    groups: Iterable[dict[str, object]] = [{"params": list(nets.parameters()), "weight_decay": 0.01}]
-    return Trainee(nets, torch.optim.AdamW(groups, lr=rate, betas=betas), decay)
+    """Networks with AdamW and a running average."""
+    return Trainee(nets, torch.optim.AdamW(nets.parameters(), lr=rate, betas=betas, weight_decay=0.01), decay)
 
 
 @torch.no_grad()
