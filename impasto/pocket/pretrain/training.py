@@ -93,6 +93,12 @@ def resume(trainee: Trainee, file: Path) -> float:
     return float(notes["seconds"])
 
 
+def steps_of(file: Path) -> int:
+    """How many steps a saved training has taken."""
+    with safe_open(file, "pt") as opened:
+        return int(opened.metadata()["steps"])
+
+
 def train(
     trainee: Trainee,
     loss: Callable[[int], Tensor],
