@@ -165,7 +165,7 @@ def _agree(nets: nn.Module, progress: float) -> float:
     flat = torch.cat([*(gradient.flatten() for gradient in gradients), torch.tensor([progress])])
     distributed.all_reduce(flat)
     flat /= distributed.get_world_size()
-    for gradient, part in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
+    for gradient, part in zip(gradients, torch.split(flat[:-1], [g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
     return float(flat[-1])
 
