@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from impasto import events as _events
+from impasto import lock as _lock
 from impasto.config import RunConfig, load
 from impasto.events import Event
 from impasto.runs.folder import RunFolder
 
 __version__ = "0.1.0"
-__all__ = ["Event", "RunConfig", "follow", "load", "train"]
+__all__ = ["Event", "RunConfig", "follow", "history", "load", "train"]
 
 
 def train(
@@ -42,5 +43,11 @@ def train(
 
 
 def follow(folder: Path | str) -> Iterator[Event]:
-    """What a run has told so far, without what a resume took back."""
-    yield from _events.history(_events.read(RunFolder.open(Path(folder)).events))
+    """What a run told so far and, for as long as a process trains it, what it goes on to tell."""
+    run = RunFolder.open(Path(folder))
+    yield from _events.follow(run.events, lambda: _lock.holder(run.lock) is None)
+
+
+def history(folder: Path | str) -> list[Event]:
+    """What a run told so far, without what a resume took back."""
+    return _events.history(_events.read(RunFolder.open(Path(folder)).events))

@@ -138,7 +138,7 @@ class Proven(_Told):
     expected: int
     """Layers that were trained."""
     difference: Number
-    """Largest difference of the two pictures."""
+    """Mean difference of the two pictures, in 0..1."""
     reader: Text = "diffusers"
     """Who opened the file: diffusers, or impasto itself for kinds that diffusers does not read."""
 
@@ -178,7 +178,7 @@ class Finished(_Told):
     step: int
     """Steps done."""
     seconds: float
-    """How long the run took."""
+    """How long it took since it was last taken up."""
     file: Text
     """The final adapter file, within the run's folder."""
 

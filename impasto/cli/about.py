@@ -96,20 +96,24 @@ def doctor() -> None:
     print("\n".join(diagnosis.lines()))
 
 
-def quickstart(*, folder: Path = Path("quickstart"), plain: bool = False) -> None:
+def quickstart(*, folder: Path = Path("quickstart"), seed: int = 0, plain: bool = False) -> None:
     """Train a first small adapter on the built-in model and draw with it: no download, no GPU.
 
     Parameters
     ----------
     folder
         Where everything is written.
+    seed
+        Decides every random choice, in a folder that is new.
     plain
         Print plain lines instead of a live display.
     """
-    from impasto.engine.quickstart import quickstart as walk_through
+    from impasto.engine import quickstart as walk
 
+    config = walk.settings(folder, seed=seed)
     with watching(1, sys.stderr, plain=plain) as show:
-        walk_through(folder, show=show)
+        measured = walk.quickstart(folder, config, show=show)
+    print(walk.closing(folder, config, measured))
 
 
 def version() -> None:

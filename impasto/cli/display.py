@@ -62,7 +62,7 @@ class Row:
             case events.Proven():
                 return f"step {event.step}: proof, {event.matched} of {event.expected} layers found their place"
             case events.Warned():
-                return f"{event.code} {event.text}"
+                return event.text
             case events.Failed():
                 self.phase = "failed"
                 return f"failed: {event.text}"

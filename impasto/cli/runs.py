@@ -174,7 +174,7 @@ def _chapters(run: RunFolder, told: Sequence[events.Event]) -> list[tuple[str, l
         ("previews", [f"step {each.step}: {each.file}" for each in told if isinstance(each, Preview)][-8:]),
         ("proof", [_proven(each) for each in told if isinstance(each, Proven)][-3:]),
         ("similarity", _measured(similarity) if isinstance(similarity, Mapping) else []),
-        ("warnings", [f"{each.code} {each.text}" for each in told if isinstance(each, Warned)][-5:]),
+        ("warnings", [each.text for each in told if isinstance(each, Warned)][-5:]),
         ("last save", [f"step {each.step}" for each in told if isinstance(each, Saved)][-1:]),
     ]
 

@@ -58,7 +58,7 @@ def check(changed: Iterable[tuple[str, Any, Any]], allow: Collection[str], folde
     for key, old, new in changed:
         verdict, reason = rule(key)
         if verdict == "refused":
-            fix = "set it back, give the run another name, or start over with --restart (the old run is kept aside)"
+            fix = "set it back, give the run another name, or train with --restart (the old run is kept aside)"
             problems.append(Problem("E-RUN-010", f"{key} was {old!r} and is now {new!r}; {reason}", folder, fix))
         elif verdict == "allowed by name" and not any(key == each or key.startswith(each + ".") for each in allow):
             fix = f"set it back, or let it pass with --allow {key}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -39,6 +38,10 @@ class Compute:
         """Bytes in use at the peak: of the device, or of this process where the device is the host."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
+        if sys.platform == "win32":
+            return 0
+        import resource  # not on Windows
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 

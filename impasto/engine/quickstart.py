@@ -11,14 +11,17 @@ from PIL import Image
 from torch import Tensor
 
 from impasto import events, files, pocket
+from impasto.checks import run_folder
 from impasto.config import RunConfig, load
 from impasto.engine import plots
 from impasto.engine.run import train
 from impasto.engine.session import Show
 from impasto.pocket.judge import concept_similarity, nearest_distance
 from impasto.runs.folder import RunFolder
+from impasto.settings.toml import literal
 
 CONCEPT = "zorb"
+STEPS = 200
 
 SETTINGS = """\
 # The quickstart's settings. Change a number, give it another name and run: impasto train quickstart.toml
@@ -50,9 +53,6 @@ every_steps = {steps}      # and at the start: before and after
 prompts = [
 {prompts}
 ]
-
-[output]
-folder = "."
 """
 
 PLACES = (
@@ -67,35 +67,34 @@ PLACES = (
 )
 
 
-def quickstart(folder: Path, *, show: Show | None = None, steps: int = 200, seed: int = 0) -> dict[str, float]:
-    """Train, draw before and after with the same seeds, measure, and say where everything is.
+def settings(folder: Path, *, seed: int = 0) -> RunConfig:
+    """The settings in `folder`; a new folder gets the pictures and the settings first."""
+    path = folder / "quickstart.toml"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(pocket.quickstart(), folder / "pictures", dirs_exist_ok=True)
+        lines = [f'  {{ text = "a {CONCEPT} {place}", seed = {at} }},' for at, place in enumerate(PLACES, start=1)]
+        files.write(path, SETTINGS.format(steps=STEPS, seed=seed, prompts="\n".join(lines)).encode())
+    return load(path, [f"output.folder={literal(str(folder))}"])
 
-    Leaves in `folder`: the pictures, the settings, the run's folder with the LoRA and its loss curve, and
+
+def quickstart(folder: Path, config: RunConfig, *, show: Show | None = None) -> dict[str, float]:
+    """Train, draw before and after with the same seeds, and measure.
+
+    Leaves in `folder`, beside pictures and settings: the run's folder with the LoRA and its loss curve, and
     `before_after.png`. Returns the measured similarity, also kept in the run's record.
     """
-    config = _settings(folder, steps, seed)
     (path,) = train([config], show=show)
     run = RunFolder.open(path)
-    before, after = (_previews(run, config, step) for step in (0, steps))
+    assert config.train.steps is not None
+    before, after = (_previews(run, config, step) for step in (0, config.train.steps))
     measured = _measure(before, after, _shown(folder / "pictures"))
     run.update_record({"similarity": dict(measured)})
     captions = [prompt.text for prompt in config.preview.prompts]
     rows = [("before", before), ("after", after)]
     sheet = plots.grid([(name, [_image(each) for each in drawn]) for name, drawn in rows], captions, scale=2)
     files.write(folder / "before_after.png", plots.png(sheet))
-    print(_closing(folder, run, measured))
     return measured
-
-
-def _settings(folder: Path, steps: int, seed: int) -> RunConfig:
-    """The settings in the folder, made with the pictures at the first start."""
-    path = folder / "quickstart.toml"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(pocket.quickstart(), folder / "pictures", dirs_exist_ok=True)
-        lines = [f'  {{ text = "a {CONCEPT} {place}", seed = {at} }},' for at, place in enumerate(PLACES, start=1)]
-        files.write(path, SETTINGS.format(steps=steps, seed=seed, prompts="\n".join(lines)).encode())
-    return load(path)
 
 
 def _measure(before: Tensor, after: Tensor, shown: Tensor) -> dict[str, float]:
@@ -119,18 +118,20 @@ def _shown(folder: Path) -> Tensor:
 
 def _pixels(path: Path) -> Tensor:
     with Image.open(path) as picture:
-        return torch.from_numpy(np.asarray(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
 
 
 def _image(pixels: Tensor) -> Image.Image:
     return Image.fromarray((pixels.permute(1, 2, 0) * 255).round().byte().numpy())
 
 
-def _closing(folder: Path, run: RunFolder, measured: dict[str, float]) -> str:
+def closing(folder: Path, config: RunConfig, measured: dict[str, float]) -> str:
+    """What the quickstart made, where it is and what to try next."""
+    run = RunFolder.open(run_folder(config))
     proven = [each for each in events.read(run.events) if isinstance(each, events.Proven)]
     proof = f"{proven[-1].matched}/{proven[-1].expected} modules matched in diffusers" if proven else "not proven"
     return f"""
-The pocket model has learned what a {CONCEPT} is.
+The pocket model was shown what a {CONCEPT} is.
   judged as a {CONCEPT}     {measured["before"]:.0%} before, {measured["after"]:.0%} after
   distance to examples  {measured["distance_before"]:.0f} before, {measured["distance_after"]:.0f} after (grey levels)
 
@@ -141,7 +142,7 @@ The pocket model has learned what a {CONCEPT} is.
 
 Try next:
   impasto sample --adapter {_quoted(run.final)} --prompt "a {CONCEPT} on a beach" --out mine.png
-  impasto train {_quoted(folder / "quickstart.toml")} name=higher-rate optim.learning_rate=2e-2
+  impasto train {_quoted(folder / "quickstart.toml")} --runs {_quoted(folder)} name=too-fast optim.learning_rate=2e-2
   impasto train YOUR_FOLDER_OF_PICTURES model.path=YOUR_STABLE_DIFFUSION_1_FOLDER"""
 
 

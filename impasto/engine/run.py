@@ -7,15 +7,18 @@ come through `train`.
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from impasto import adapters, events, families, objectives
+from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
 from impasto.engine import device, opening, prepare
@@ -26,7 +29,7 @@ from impasto.engine.session import Session, Show, StopAsked
 from impasto.engine.signals import StopRequest
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
-from impasto.errors import Stopped, UserError
+from impasto.errors import ConfigError, Stopped, UserError
 from impasto.families import detect
 from impasto.families.detect import Card
 from impasto.families.family import Family
@@ -50,6 +53,9 @@ def train(
     Raises UserError for what a user can mend, and Stopped when a signal asked for the end. A run that fails leaves the
     others of its fleet to their end; then its error is raised.
     """
+    problems = [*chain.from_iterable(check(config) for config in configs), *check_together(configs)]
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
     stop, store = StopRequest(), Store(cache or default_root(os.environ))
     failures: list[UserError] = []
     with stop.listening(), ExitStack() as held:
@@ -146,13 +152,20 @@ class Fleet:
                 for failed, error in trainer.step().items():
                     self._lose(next(each for each in self._sessions if each.member is failed), trainer, error)
                 for session in list(self._sessions):
-                    self._apart(session, trainer, partial(session.after_step, trainer, witness, poll))
-                    if session.done:
-                        self._leave(session, trainer)
+                    self._after_step(session, trainer, witness)
         except Stopped:
             for session in self._sessions:
                 session.interrupt(trainer)
             raise
+
+    def _after_step(self, session: Session, trainer: Trainer, witness: Witness) -> None:
+        begun = time.monotonic()
+        self._apart(session, trainer, partial(session.after_step, trainer, witness, self._stop.poll))
+        if session.done:
+            self._leave(session, trainer)
+        for other in self._sessions:
+            if other is not session:
+                other.wait_for(time.monotonic() - begun)
 
     def _apart(self, session: Session, trainer: Trainer, act: Callable[[], None]) -> None:
         """Whatever happens to one run in `act` is no other run's business."""

@@ -41,7 +41,7 @@ class StopAsked(Exception):
     """Somebody asked this run, and only this run, to stop; it is saved."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Session:
     """A run that trains in a fleet."""
 
@@ -90,6 +90,7 @@ class Session:
     def begin(self) -> None:
         """The run is ready: say so."""
         step = self.member.step
+        self.folder.update_record(self.teller.record())
         self.tell(events.Started(run=self.config.name, steps=self.member.total, resumed_from=step or None))
         self.touch_clock()
 
@@ -156,6 +157,10 @@ class Session:
     def touch_clock(self) -> None:
         """What was done until now is not part of a step's time."""
         self._clock = time.monotonic()
+
+    def wait_for(self, seconds: float) -> None:
+        """Another run of the fleet was busy for so long: that is not part of a step's time either."""
+        self._clock += seconds
 
     # -- what can be due -----------------------------------------------------------------------------------------
 

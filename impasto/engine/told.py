@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import sha256
 from math import ceil
 
+import torch
+
 import impasto
-from impasto.config import RunConfig
+from impasto import files
+from impasto.adapters.config import Lora
+from impasto.config import RunConfig, fingerprint
 from impasto.data.config import Role
 from impasto.data.examples import Example
 from impasto.engine.device import Compute
+from impasto.engine.member import part_rates
 from impasto.engine.prepare import Feed
 from impasto.families.detect import Card
+from impasto.files import JSON
 from impasto.weights.metadata import Facts, Folder
 
 
@@ -59,6 +66,36 @@ class Teller:
             final=step >= self.total,
         )
 
+    def record(self) -> dict[str, JSON]:
+        """What the run's record adds about this process: what it computes on, with which dice, on what."""
+        return {
+            "impasto": impasto.__version__,
+            "session": self.session,
+            "device": str(self.compute.device),
+            "precision": self.compute.precision,
+            "threads": torch.get_num_threads(),
+            "seed": self.config.train.seed,
+            "steps": self.total,
+            "config": fingerprint(self.config),
+            "base": {"name": self.card.name, "family": self.card.family, "sha256": self.base_hash},
+            "pictures": {
+                "train": len(self._role("train")),
+                "regularization": len(self._role("regularization")),
+                "validation": len(self._role("validation")),
+                "sha256": self._fingerprint(),
+            },
+            "effective_rates": {
+                part: rate * _scale(self.config.adapter) for part, rate in part_rates(self.config).items()
+            },
+        }
+
+    def _fingerprint(self) -> str:
+        """Equal for the same pictures with the same captions and repeats, wherever they lie."""
+        seen = sorted(
+            (each.id, each.caption, each.repeats, each.role) for found in self.feed.scan.examples for each in found
+        )
+        return sha256(files.canonical(seen)).hexdigest()
+
     def _role(self, role: Role) -> list[Example]:
         return [each for found in self.feed.scan.examples for each in found if each.role == role]
 
@@ -87,6 +124,11 @@ class Teller:
             if pool.role == "train"
         ]
         return sum(errors) / len(errors) if errors else None
+
+
+def _scale(adapter: Lora) -> float:
+    """What the adapter's output is multiplied by: with it, rates of different alphas compare."""
+    return (adapter.alpha or adapter.rank) / adapter.rank
 
 
 def _sides(config: RunConfig, card: Card) -> tuple[int, int]:

@@ -111,8 +111,11 @@ class Inspection:
 def inspect(path: Path, *, norms: bool = False) -> Inspection:
     """What the safetensors file at `path` is. `norms` reads all of it, else the head and the alphas suffice.
 
-    Raises ModelFileError, saying what the file is instead, when it is not safetensors or not whole.
+    The folder of a checkpoint is told by the adapter in it. Raises ModelFileError, saying what the file is instead,
+    when it is not safetensors or not whole.
     """
+    if (inside := path / "adapter.safetensors").is_file():
+        path = inside
     head = header.read(path)
     shapes = {name: entry.shape for name, entry in head.tensors.items()}
     found = recognise.adapter(shapes)

@@ -49,7 +49,7 @@ def train(config: RunConfig | list[RunConfig], cache: Path, **options: object) -
 
 
 def told(folder: Path, kind: type[Event]) -> list[Event]:
-    return [each for each in impasto.follow(folder) if isinstance(each, kind)]
+    return [each for each in impasto.history(folder) if isinstance(each, kind)]
 
 
 def test_a_run_leaves_an_adapter_that_diffusers_loads_and_draws_alike(tiny_base: Path, pictures: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_run_leaves_an_adapter_that_diffusers_loads_and_draws_alike(tiny_base:
     assert proof.difference <= 1 / 255
     assert metadata["ss_steps"] == "6"
     assert metadata["ss_network_module"] == "networks.lora"
-    assert {"finished"} <= {each.kind for each in impasto.follow(folder)}
+    assert {"finished"} <= {each.kind for each in impasto.history(folder)}
     assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert any(value.abs().max() > 0 for name, value in tensors.items() if "lora_up" in name)
 
@@ -102,6 +102,15 @@ def test_trained_together_is_trained_alone(tiny_base: Path, pictures: Path) -> N
         first, second = (file.load(each / f"{each.name}.safetensors")[0] for each in (a, b))
         assert all(torch.allclose(first[name].float(), second[name].float(), atol=1e-4) for name in first)
         assert [each.step for each in told(a, events.Step)] == [each.step for each in told(b, events.Step)]
+
+
+def test_a_fleet_started_again_leaves_its_finished_members_alone(tiny_base: Path, pictures: Path) -> None:
+    cache = pictures.parent / "cache"
+    short, long = (config(tiny_base, pictures, name, train={"steps": 2}) for name in ("short", "long"))
+    train([long, short], cache)
+    longer = config(tiny_base, pictures, "long", train={"steps": 4})
+    folders = train([longer, short], cache)
+    assert [told(each, events.Step)[-1].step for each in folders] == [4, 2]
 
 
 def test_the_same_command_again_says_that_it_is_finished(tiny_base: Path, pictures: Path) -> None:
@@ -164,6 +173,26 @@ def test_a_run_can_be_asked_to_save_to_draw_and_to_stop(tiny_base: Path, picture
     assert run.state().stage == "interrupted"
     assert [each.step for each in told(folder, events.Preview)] == [3]
     assert [path.name for path in run.adapters()] == ["anna-00000003.safetensors", "anna-00000005.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("save", "steps"),
+    [
+        ({"every_steps": 2}, [2, 4]),
+        ({"every_epochs": 1}, [3]),
+        ({"every_minutes": 1e-6}, [1, 2, 3, 4, 5]),
+        ({"every_steps": 1, "keep": 2}, [4, 5]),
+    ],
+    ids=["steps", "epochs", "minutes", "the newest two"],
+)
+def test_adapters_are_saved_when_asked_and_kept_as_long(
+    tiny_base: Path, pictures: Path, save: dict[str, object], steps: list[int]
+) -> None:
+    (folder,) = train(config(tiny_base, pictures, save={"proof": "off", **save}), pictures.parent / "cache")
+    run = RunFolder.open(folder)
+    assert [path.name for path in run.adapters()] == [f"anna-{step:08d}.safetensors" for step in steps]
+    assert len(list(run.checkpoints.iterdir())) == 2
+    assert run.final.is_file()
 
 
 def test_validation_is_measured_with_the_same_noise_every_time(tiny_base: Path, pictures: Path) -> None:
@@ -238,7 +267,7 @@ def test_bad_data_stops_the_run_before_the_model_loads(tiny_base: Path, tmp_path
     empty.mkdir()
     with pytest.raises(DataError):
         train(config(tiny_base, empty), tmp_path / "cache")
-    events_told = {each.kind for each in impasto.follow(tmp_path / "runs" / "anna")}
+    events_told = {each.kind for each in impasto.history(tmp_path / "runs" / "anna")}
     assert "failed" in events_told
     assert not any(each.name == "load" for each in told(tmp_path / "runs" / "anna", events.Phase))
 
@@ -258,7 +287,10 @@ def test_a_drawn_sample_shows_the_adapter(tiny_base: Path, pictures: Path) -> No
     assert plain.read_bytes() != ridden.read_bytes()
 
 
-def test_the_record_tells_versions(tiny_base: Path, pictures: Path) -> None:
+def test_the_record_tells_versions_device_and_fingerprints(tiny_base: Path, pictures: Path) -> None:
     (folder,) = train(config(tiny_base, pictures), pictures.parent / "cache")
     record = json.loads((folder / "record.json").read_text())
-    assert record["libraries"]["torch"] == torch.__version__.split("+")[0] or record["libraries"]["torch"]
+    assert record["libraries"]["torch"]
+    assert record["device"] == "cpu"
+    assert record["pictures"]["train"] == 5
+    assert len(record["base"]["sha256"]) == 64

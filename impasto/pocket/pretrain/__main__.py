@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 STEPS = ("data", "tokenizer", "vae", "latents", "base", "judge", "export", "report", "all", "quickstart-data")
-MINUTES = {"vae": 28.0, "base": 80.0, "judge": 6.0}
+MINUTES = {"vae": 40.0, "base": 240.0, "judge": 20.0}
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def run(step: str, chosen: argparse.Namespace) -> None:
         case "export":
             export.export(work, pocket.folder())
         case "report":
-            report.report(chosen.document, seed)
+            report.report(chosen.document, work, seed)
         case "quickstart-data":
             quickstart.write(pocket.quickstart())
 

@@ -17,10 +17,10 @@ from impasto.pocket.pretrain.training import train, trainable
 from impasto.pocket.pretrain.vae import decode, encode
 
 RATE = 2e-3
-REBUILT = 6000
+REBUILT = 3000
 """How many scenes, and half as many of each concept, are shown through the autoencoder."""
 
-SCENES, EACH, GARBAGE = 72, 8, 16
+SCENES, EACH, GARBAGE = 48, 6, 12
 """What a batch is made of."""
 
 

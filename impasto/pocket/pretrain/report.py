@@ -10,9 +10,12 @@ from impasto.pocket import folder, judge
 from impasto.pocket.captions import full_caption
 from impasto.pocket.concepts import CONCEPTS
 from impasto.pocket.judge import ATTRIBUTES
-from impasto.pocket.pretrain.judge import stacked, to_unit
+from impasto.pocket.pretrain.base import BATCH as BASE_BATCH
+from impasto.pocket.pretrain.judge import EACH, GARBAGE, SCENES, stacked, to_unit
 from impasto.pocket.pretrain.pictures import FRESH, Labels, Pixels, labels_of, pictures, scene_of
 from impasto.pocket.pretrain.sample import GUIDANCE, STEPS, Painter, draw_prompts, painter
+from impasto.pocket.pretrain.training import steps_of
+from impasto.pocket.pretrain.vae import BATCH as VAE_BATCH
 from impasto.pocket.pretrain.vae import decode, encode, psnrs
 
 PROMPTS = 128
@@ -32,7 +35,7 @@ class Concept:
     base: float
 
 
-def report(document: Path, seed: int) -> None:
+def report(document: Path, work: Path, seed: int) -> None:
     """Measure everything, write the numbers between the document's marks, and the pictures beside it."""
     model = painter(folder())
     pixels, labels = pictures(seed + FRESH, FRESH_PICTURES)
@@ -45,6 +48,7 @@ def report(document: Path, seed: int) -> None:
     pairs = [sheet(np.concatenate([pixels[:8], rebuilt[:8]]), 8), *(_concept_sheet(model, name) for name in CONCEPTS)]
     _beneath(pairs).save(shown / "autoencoder.webp", lossless=True)
     lines = [
+        *_effort(work),
         *_autoencoder(psnrs(model.vae, pixels)),
         *_table(accuracy(pixels, labels), accuracy(rebuilt, labels), accuracy(drawn, asked), chance(asked)),
         *_concepts([measure(model, name, seed) for name in CONCEPTS]),
@@ -55,11 +59,12 @@ def report(document: Path, seed: int) -> None:
     print("\n".join(lines))
 
 
-def ask(model: Painter, seed: int, count: int = PROMPTS) -> tuple[Pixels, Labels, list[str]]:
+def ask(model: Painter, seed: int, *, count: int = PROMPTS, steps: int = STEPS) -> tuple[Pixels, Labels, list[str]]:
     """Pictures drawn for the captions of fresh scenes, those scenes' labels, and the captions."""
     scenes = [scene_of(seed + FRESH + 1, number) for number in range(count)]
     prompts = [full_caption(scene) for scene in scenes]
-    return draw_prompts(model, prompts, seed=seed), np.array([labels_of(scene) for scene in scenes]), prompts
+    labels = np.array([labels_of(scene) for scene in scenes])
+    return draw_prompts(model, prompts, seed=seed, steps=steps), labels, prompts
 
 
 def accuracy(pixels: Pixels, labels: Labels) -> dict[str, float]:
@@ -109,6 +114,19 @@ def _beneath(sheets: list[Image.Image], gap: int = 12) -> Image.Image:
         image.paste(one, (0, y))
         y += one.height + gap
     return image
+
+
+def _effort(work: Path) -> list[str]:
+    """How much training the workspace's checkpoints stand for."""
+    pictures = {"vae": VAE_BATCH, "base": BASE_BATCH, "judge-training": SCENES + EACH * len(CONCEPTS) + GARBAGE}
+    seen = {
+        name: size * steps_of(work / f"{name}.safetensors")
+        for name, size in pictures.items()
+        if (work / f"{name}.safetensors").exists()
+    }
+    names = {"vae": "the autoencoder", "base": "the base", "judge-training": "the judge"}
+    parts = [f"{names[name]} {count:,}" for name, count in seen.items()]
+    return [f"Pictures seen in training, repetitions counted: {', '.join(parts)}.", ""] if parts else []
 
 
 def _autoencoder(decibels: np.ndarray) -> list[str]:

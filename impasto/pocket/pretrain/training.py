@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,6 +93,12 @@ def resume(trainee: Trainee, file: Path) -> float:
     return float(notes["seconds"])
 
 
+def steps_of(file: Path) -> int:
+    """How many steps a saved training has taken."""
+    with safe_open(file, "pt") as opened:
+        return int(opened.metadata()["steps"])
+
+
 def train(
     trainee: Trainee,
     loss: Callable[[int], Tensor],
@@ -146,9 +152,8 @@ def own_rows(size: int) -> range:
 
 
 def trainable(nets: nn.ModuleDict, rate: float, decay: float, betas: tuple[float, float] = (0.9, 0.99)) -> Trainee:
-    """Networks with AdamW (no weight decay on vectors) and a running average."""
-    groups: Iterable[dict[str, object]] = [{"params": list(nets.parameters()), "weight_decay": 0.01}]
-    return Trainee(nets, torch.optim.AdamW(groups, lr=rate, betas=betas), decay)
+    """Networks with AdamW and a running average."""
+    return Trainee(nets, torch.optim.AdamW(nets.parameters(), lr=rate, betas=betas, weight_decay=0.01), decay)
 
 
 @torch.no_grad()
@@ -160,7 +165,7 @@ def _agree(nets: nn.Module, progress: float) -> float:
     flat = torch.cat([*(gradient.flatten() for gradient in gradients), torch.tensor([progress])])
     distributed.all_reduce(flat)
     flat /= distributed.get_world_size()
-    for gradient, part in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
+    for gradient, part in zip(gradients, torch.split(flat[:-1], [g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
     return float(flat[-1])
 
