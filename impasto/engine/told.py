@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from hashlib import sha256
-from math import ceil
+from math import ceil, sqrt
 
 import torch
 
 import impasto
 from impasto import files
-from impasto.adapters.config import Lora
+from impasto.adapters.config import Adapter, Ranked
 from impasto.config import RunConfig, fingerprint
 from impasto.data.config import Role
 from impasto.data.examples import Example
@@ -126,9 +126,11 @@ class Teller:
         return sum(errors) / len(errors) if errors else None
 
 
-def _scale(adapter: Lora) -> float:
+def _scale(adapter: Adapter) -> float:
     """What the adapter's output is multiplied by: with it, rates of different alphas compare."""
-    return (adapter.alpha or adapter.rank) / adapter.rank
+    if not isinstance(adapter, Ranked):
+        return 1.0
+    return (adapter.alpha or adapter.rank) / (sqrt(adapter.rank) if adapter.rank_stabilized else adapter.rank)
 
 
 def _sides(config: RunConfig, card: Card) -> tuple[int, int]:
