@@ -69,13 +69,16 @@ def new_scheduler() -> DDIMScheduler:
     )
 
 
-def train_base(work: Path, minutes: float, seed: int) -> None:
-    """Train the base on the workspace's latents and tokens, and save `unet/` and `text_encoder/`."""
+def train_base(work: Path, minutes: float, seed: int, start: Path | None = None) -> None:
+    """Train the base on the workspace's latents and tokens, and save `unet/` and `text_encoder/`.
+
+    It goes on from the workspace's checkpoint; without one, from the model in the folder `start`, or from nothing.
+    """
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     latents = torch.from_numpy(np.load(work / "latents.npy"))
     tokens = torch.from_numpy(np.load(work / "tokens.npy").astype(np.int64))
     empty = torch.from_numpy(tokenize(tokenizer, [""]).astype(np.int64))
-    trainee = _trainee(tokenizer, seed)
+    trainee = _trainee(tokenizer, seed, start)
     kept = new_scheduler().alphas_cumprod
     unet, text_encoder = _nets(trainee)
     mine = list(own_rows(BATCH))
@@ -127,10 +130,14 @@ def _stratified(dice: torch.Generator) -> Tensor:
     return ((torch.arange(BATCH) + torch.rand(BATCH, generator=dice)) / BATCH * 1000).long()
 
 
-def _trainee(tokenizer: CLIPTokenizer, seed: int) -> Trainee:
+def _trainee(tokenizer: CLIPTokenizer, seed: int, start: Path | None = None) -> Trainee:
     torch.manual_seed(seed)
     unet = new_unet().to(memory_format=torch.channels_last)
     nets = nn.ModuleDict({"unet": unet, "text_encoder": new_text_encoder(tokenizer)})
+    if start is not None:
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(start / "unet").float().state_dict())
+        words = CLIPTextModel.from_pretrained(start / "text_encoder").float()
+        nets["text_encoder"].load_state_dict(words.state_dict())
     return trainable(nets, RATE, decay=0.9985)
 
 
