@@ -54,7 +54,7 @@ def test_what_is_worth_a_line_stays() -> None:
     lines = [row.take(event) for event in told]
     assert lines == [
         "goes on from step 4", None, None, "step 5: drew x.png", "step 5: loss on held-out pictures 0.5",
-        "step 5: saved a.safetensors", "step 5: proof, 60 of 60 layers found their place", "W-1 beware", "a remark",
+        "step 5: saved a.safetensors", "step 5: proof, 60 of 60 layers found their place", "beware", "a remark",
         "failed: why", "finished 9 steps in 1:15: a.safetensors",
     ]  # fmt: skip
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_debug_shows_where_an_error_came_from(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_closed_pipe_is_no_defect() -> None:
-    asked = f"{sys.executable} -m impasto schema | head -c 10"
+    asked = f"{shlex.quote(sys.executable)} -m impasto schema | head -c 10"
     done = subprocess.run(asked, shell=True, capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ""
 
