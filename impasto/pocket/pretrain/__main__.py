@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("pocket-work"), help="folder for pictures and checkpoints")
     parser.add_argument("--minutes", type=float, help="how long a training may take")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="folder of a model that a base without a checkpoint starts from")
+    parser.add_argument("--origin", type=Path, help="folder of a model that a base without a checkpoint starts from")
     parser.add_argument("--pictures", type=int, default=40_000, help="how many pictures to draw")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--document", type=Path, default=Path("docs/explanation/pocket.md"), help="where a report goes")
@@ -46,7 +46,7 @@ def run(step: str, chosen: argparse.Namespace) -> None:
         case "latents":
             vae.encode_all(work)
         case "base":
-            base.train_base(work, minutes, seed, chosen.start)
+            base.train_base(work, minutes, seed, chosen.origin)
         case "judge":
             judge.train_judge(work, minutes, seed)
         case "export":

@@ -18,6 +18,13 @@ WIDTH = 96
 DROPPED = 0.1
 """The share of captions left empty, for classifier-free guidance."""
 
+EMPHASIS = 3.0
+"""How much more the loss weighs where a thing stands, and one latent around it: a plain backdrop teaches little, an
+outline much."""
+
+NOISIER = 0.75
+"""Timesteps are 1000 u^0.75 for uniform u: outlines are settled in the noisy part, and the rest is mere polish."""
+
 
 def new_unet() -> UNet2DConditionModel:
     """An untrained denoiser: Stable Diffusion 1's modules, three levels instead of four."""
@@ -77,6 +84,7 @@ def train_base(work: Path, minutes: float, seed: int, start: Path | None = None)
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     latents = torch.from_numpy(np.load(work / "latents.npy"))
     tokens = torch.from_numpy(np.load(work / "tokens.npy").astype(np.int64))
+    weights = emphasis(torch.from_numpy(np.load(work / "things.npy")))
     empty = torch.from_numpy(tokenize(tokenizer, [""]).astype(np.int64))
     trainee = _trainee(tokenizer, seed, start)
     kept = new_scheduler().alphas_cumprod
@@ -92,8 +100,10 @@ def train_base(work: Path, minutes: float, seed: int, start: Path | None = None)
         steps = _stratified(dice)
         noisy, v = corrupt(latents[some].float(), noise, kept[steps])
         noisy = noisy[mine].contiguous(memory_format=torch.channels_last)
-        drawn = unet(noisy, steps[mine], text_encoder(ids[mine]).last_hidden_state).sample
-        return functional.mse_loss(drawn, v[mine])
+        with torch.autocast("cpu", torch.bfloat16):
+            drawn = unet(noisy, steps[mine], text_encoder(ids[mine]).last_hidden_state).sample
+        error: Tensor = (weights[some][mine] * (drawn.float() - v[mine]).square()).mean()
+        return error
 
     train(
         trainee,
@@ -125,9 +135,17 @@ def corrupt(latents: Tensor, noise: Tensor, kept: Tensor) -> tuple[Tensor, Tenso
     return signal * latents + rest * noise, signal * noise - rest * latents
 
 
+def emphasis(things: Tensor) -> Tensor:
+    """The weight of each latent in the loss, [N, 1, H, W], 1 on average, from where things stand [N, H, W]."""
+    near = functional.max_pool2d(things[:, None].float(), 3, stride=1, padding=1)
+    weights = 1 + EMPHASIS * near
+    return weights / weights.mean()
+
+
 def _stratified(dice: torch.Generator) -> Tensor:
     """Timesteps spread evenly over the batch: less noise in the loss than independent ones."""
-    return ((torch.arange(BATCH) + torch.rand(BATCH, generator=dice)) / BATCH * 1000).long()
+    even = (torch.arange(BATCH) + torch.rand(BATCH, generator=dice)) / BATCH
+    return (even**NOISIER * 1000).long()
 
 
 def _trainee(tokenizer: CLIPTokenizer, seed: int, start: Path | None = None) -> Trainee:
