@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -113,12 +115,21 @@ def quickstart(*, folder: Path = Path("quickstart"), seed: int = 0, plain: bool 
     config = walk.settings(folder, seed=seed)
     with watching(1, sys.stderr, plain=plain) as show:
         measured = walk.quickstart(folder, config, show=show)
-    print(walk.closing(folder, config, measured))
+    print(walk.closing(folder, config, measured, command=_called()))
 
 
 def version() -> None:
     """Print the version of impasto."""
     print(__version__)
+
+
+def _called() -> str:
+    """How this command is called from here: not every environment is on the path."""
+    if shutil.which("impasto"):
+        return "impasto"
+    program = Path(sys.argv[0])
+    called = [str(program)] if program.name == "impasto" else [sys.executable, "-m", "impasto"]
+    return shlex.join(called)
 
 
 def _beside(data: Path, file: Path) -> str:

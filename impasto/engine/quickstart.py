@@ -21,7 +21,7 @@ from impasto.runs.folder import RunFolder
 from impasto.settings.toml import literal
 
 CONCEPT = "zorb"
-STEPS = 200
+STEPS = 240
 
 SETTINGS = """\
 # The quickstart's settings. Change a number, give it another name and run: impasto train quickstart.toml
@@ -36,8 +36,10 @@ batch_size = 4
 path = "pictures"
 
 [adapter]
-rank = 8
-alpha = 8.0
+rank = 16
+alpha = 16.0
+conv_rank = 16             # the convolutions too: the base has few other layers to hold a new form
+conv_alpha = 16.0
 
 [optim]
 learning_rate = 2e-3
@@ -125,8 +127,8 @@ def _image(pixels: Tensor) -> Image.Image:
     return Image.fromarray((pixels.permute(1, 2, 0) * 255).round().byte().numpy())
 
 
-def closing(folder: Path, config: RunConfig, measured: dict[str, float]) -> str:
-    """What the quickstart made, where it is and what to try next."""
+def closing(folder: Path, config: RunConfig, measured: dict[str, float], *, command: str = "impasto") -> str:
+    """What the quickstart made, where it is and what to try next; `command` is how impasto is called here."""
     run = RunFolder.open(run_folder(config))
     proven = [each for each in events.read(run.events) if isinstance(each, events.Proven)]
     proof = f"{proven[-1].matched}/{proven[-1].expected} modules matched in diffusers" if proven else "not proven"
@@ -141,9 +143,9 @@ The pocket model was shown what a {CONCEPT} is.
   settings        {folder / "quickstart.toml"}
 
 Try next:
-  impasto sample --adapter {_quoted(run.final)} --prompt "a {CONCEPT} on a beach" --out mine.png
-  impasto train {_quoted(folder / "quickstart.toml")} --runs {_quoted(folder)} name=too-fast optim.learning_rate=2e-2
-  impasto train YOUR_FOLDER_OF_PICTURES model.path=YOUR_STABLE_DIFFUSION_1_FOLDER"""
+  {command} sample --adapter {_quoted(run.final)} --prompt "a {CONCEPT} on a beach" --out mine.png
+  {command} train {_quoted(folder / "quickstart.toml")} --runs {_quoted(folder)} name=too-fast optim.learning_rate=2e-2
+  {command} train YOUR_FOLDER_OF_PICTURES model.path=YOUR_STABLE_DIFFUSION_1_FOLDER"""
 
 
 def _quoted(path: Path) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from impasto import families, files
-from impasto.adapters.reading import from_file
 from impasto.adapters.targets import Target
 from impasto.engine import device, preview
 from impasto.engine.config import Device, Prompt
@@ -17,6 +15,8 @@ from impasto.errors import ModelFileError, Problem
 from impasto.families import detect
 from impasto.families.config import Model
 from impasto.weights import file
+from impasto.weights.merge import by_layer
+from impasto.weights.merge import merge as merge_layer
 
 
 def draw(model: Model, prompt: Prompt, *, adapters: Sequence[tuple[Path, float]], out: Path) -> Path:
@@ -34,26 +34,17 @@ def draw(model: Model, prompt: Prompt, *, adapters: Sequence[tuple[Path, float]]
     return out
 
 
-@torch.no_grad()
 def merge(targets: dict[str, Target], path: Path, tensors: dict[str, Tensor], weight: float) -> None:
     """Add `weight` times what the file adds to each layer, to the base in memory."""
-    by_layer: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        name, _, kind = key.partition(".")
-        by_layer.setdefault(name, {})[kind] = value
-    strange = [name for name, held in by_layer.items() if name not in targets]
-    if strange or not by_layer:
-        what = f"{len(strange)} of its {len(by_layer)} layers have no place in this base, among them {strange[:1]}"
+    layers = by_layer(tensors)
+    strange = [name for name in layers if name not in targets]
+    if strange or not layers:
+        what = f"{len(strange)} of its {len(layers)} layers have no place in this base, among them {strange[:1]}"
         fix = "use the base it was trained on; `impasto inspect` tells what the file is"
         raise ModelFileError(Problem("E-MOD-040", what, str(path), fix))
-    for name, held in by_layer.items():
-        base = targets[name].layer
+    for name, held in layers.items():
         try:
-            layer = from_file(base, held).to(base.weight.device)
+            merge_layer(targets[name].layer, held, weight)
         except (KeyError, ValueError) as error:
             fix = "use the base it was trained on"
             raise ModelFileError(Problem("E-MOD-041", f"{name} does not fit: {error}", str(path), fix)) from None
-        merged, bias = layer.weight(base), layer.bias(base)
-        base.weight += (weight * (merged - base.weight.float())).to(base.weight.dtype)
-        if bias is not None and base.bias is not None:
-            base.bias += (weight * (bias - base.bias.float())).to(base.bias.dtype)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from impasto.adapters.reading import READERS, from_file
+from impasto.adapters.reading import READERS
 from impasto.adapters.targets import Part, Target
 from impasto.errors import ModelFileError, Problem
 from impasto.families import detect
@@ -27,6 +27,7 @@ from impasto.families.config import Model
 from impasto.families.sd import Modules
 from impasto.families.targets import sd_targets
 from impasto.weights import file
+from impasto.weights.merge import by_layer, merge
 
 ADAPTER = "proof"
 LIMIT = 1 / 255
@@ -144,7 +145,7 @@ class _Base:
 
     def faults(self, tensors: Mapping[str, Tensor], names: Collection[str]) -> dict[str, str]:
         """The layers that are not as they should be, and why."""
-        held = {name: set(each) for name, each in _by_layer(tensors).items()}
+        held = {name: set(each) for name, each in by_layer(tensors).items()}
         found = {name: FOREIGN for name in sorted(held.keys() - set(names))}
         for name in names:
             if why := self._fault(name, held.get(name, set()), tensors):
@@ -189,7 +190,7 @@ class _Base:
 @torch.no_grad()
 def _merge(places: Mapping[str, Target], tensors: Mapping[str, Tensor], names: Collection[str]) -> dict[str, str]:
     """Merge a file into a base; the layers that are not as they should be, and why."""
-    held = _by_layer(tensors)
+    held = by_layer(tensors)
     found = {name: FOREIGN for name in sorted(held.keys() - set(names))}
     for name in names:
         if name not in held:
@@ -197,25 +198,11 @@ def _merge(places: Mapping[str, Target], tensors: Mapping[str, Tensor], names: C
         elif name not in places:
             found[name] = "has no place in the base"
         else:
-            base = places[name].layer
             try:
-                layer = from_file(base, held[name]).to(base.weight.device)
+                merge(places[name].layer, held[name])
             except (KeyError, ValueError) as error:
                 found[name] = f"cannot be read ({error})"
-                continue
-            weight, bias = layer.weight(base), layer.bias(base)
-            base.weight.copy_(weight)
-            if bias is not None and base.bias is not None:
-                base.bias.copy_(bias)
     return found
-
-
-def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    held: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        name, _, kind = key.partition(".")
-        held.setdefault(name, {})[kind] = value
-    return held
 
 
 def _pipeline(modules: Modules) -> Any:
