@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from impasto.pocket.pretrain.muon import Muon
 from impasto.pocket.pretrain.tokenizer import LENGTH, WAYS, tokenize
-from impasto.pocket.pretrain.training import Trainee, batch, leads, own_rows, resume, train, trainable
+from impasto.pocket.pretrain.training import Trainee, batch, leads, own_rows, resume, train
 
 BATCH = 32
 RATE = 1e-3
@@ -156,7 +157,7 @@ def _trainee(tokenizer: CLIPTokenizer, seed: int, start: Path | None = None) -> 
         unet.load_state_dict(UNet2DConditionModel.from_pretrained(start / "unet").float().state_dict())
         words = CLIPTextModel.from_pretrained(start / "text_encoder").float()
         nets["text_encoder"].load_state_dict(words.state_dict())
-    return trainable(nets, RATE, decay=0.9985)
+    return Trainee(nets, Muon(nets, RATE, betas=(0.9, 0.99)), decay=0.9985)
 
 
 def _nets(trainee: Trainee) -> tuple[UNet2DConditionModel, CLIPTextModel]:
