@@ -20,6 +20,9 @@ from impasto.settings.suggest import nearest
 SIDES = 8
 """Every known base needs sides that are multiples of this."""
 
+HASTENED = ("lora", "lora-fa", "dylora")
+"""The kinds of adapters that LoRA+ is defined for."""
+
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
 
 
@@ -100,9 +103,25 @@ def _learning(config: RunConfig) -> Found:
         "text_encoder": (targets.text_encoder, optim.text_encoder_learning_rate),
     }
     effective = [optim.learning_rate if rate is None else rate for used, rate in rates.values() if used]
-    if not any(effective):
+    highest = [max(rate) if isinstance(rate, tuple) else rate for rate in effective]
+    if not any(highest):
         what = "the learning rate of every trained part is 0: nothing would be learnt"
         yield "E-CFG-023", ("optim", "learning_rate"), what, "learning_rate = 1e-4"
+    yield from _stopped_words(config)
+    ratios = {name: getattr(optim, name) for name in ("lora_plus", "unet_lora_plus", "text_encoder_lora_plus")}
+    if config.adapter.kind not in HASTENED:
+        for name in (name for name, ratio in ratios.items() if ratio is not None):
+            what = f"LoRA+ is for {', '.join(HASTENED)}, and the adapter is of kind {config.adapter.kind}"
+            yield "E-CFG-036", ("optim", name), what, "delete this line"
+
+
+def _stopped_words(config: RunConfig) -> Found:
+    """The U-Net must go on learning when the text encoder stops."""
+    targets, optim = config.adapter.targets, config.optim
+    rate = optim.learning_rate if optim.unet_learning_rate is None else optim.unet_learning_rate
+    if config.train.text_encoder_until is not None and not (targets.unet and rate):
+        what = "the text encoder would stop, and nothing else is trained"
+        yield "E-CFG-037", ("train", "text_encoder_until"), what, "delete this line, or train fewer steps"
 
 
 def _sizes(config: RunConfig) -> Found:

@@ -14,7 +14,7 @@ from impasto.adapters.adapter import filled
 from impasto.adapters.additive import Added
 from impasto.adapters.config import Lokr
 from impasto.adapters.layers import channels, exact
-from impasto.adapters.targets import Layer, Target, size_of
+from impasto.adapters.targets import Layer, Seat
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class LokrLayer(Added):
         self.scale = float(self.alpha) / self.form.rank if self.form.rank else 1.0
 
 
-def fresh(config: Lokr, target: Target, generator: torch.Generator) -> LokrLayer:
+def fresh(config: Lokr, seat: Seat, generator: torch.Generator) -> LokrLayer:
     """A layer at its start, in the form that the settings ask for."""
-    base, size = target.layer, size_of(target, config)
+    base, size = seat.target.layer, seat.sized
     out, inner = (factorization(count, config.factor) for count in channels(base))
     whole = config.full_matrix
     first = size.rank if config.decompose_both and not whole and size.rank < max(out[0], inner[0]) / 2 else None

@@ -23,7 +23,7 @@ from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
 from impasto.engine import device, opening, prepare
 from impasto.engine.device import Compute
-from impasto.engine.member import Member, part_rates
+from impasto.engine.member import Member, trained
 from impasto.engine.proving import Witness
 from impasto.engine.session import Session, Show, StopAsked
 from impasto.engine.signals import StopRequest
@@ -121,6 +121,7 @@ class Fleet:
         family = families.load(card, config.model, device=compute.device, dtype=compute.dtype)
         for session in self._sessions:  # before any picture is encoded: what does not go with this base is refused
             objectives.build(session.config.objective, family.process, session.config.train.seed)
+            adapters.seats(session.config.adapter, trained(session.config, family.targets()))
         trainer = Trainer(family, compute, config.device.rows)
         for session in self._sessions:
             self._admit(session, trainer, totals[str(session.folder.path)], held)
@@ -190,8 +191,7 @@ class Fleet:
 
 def member(config: RunConfig, family: Family, compute: Compute, total: int) -> Member:
     """A run's member before its first step. Parts whose learning rate is 0 have no adapter at all."""
-    rates = part_rates(config)
-    targets = [target for target in family.targets() if target.part in rates]
+    targets = trained(config, family.targets())
     adapter = adapters.build(config.adapter, targets, config.train.seed).to(compute.device)
     objective = objectives.build(config.objective, family.process, config.train.seed)
     return Member(config, adapter, objective, total, scaled=compute.dtype == torch.float16)
