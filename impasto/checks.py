@@ -29,7 +29,7 @@ _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", 
 def check(config: RunConfig, source: Source | None = None) -> list[Problem]:
     """All that keeps a run from starting as far as settings and folders tell."""
     source = source or Source()
-    rules = (_name, _length, _learning, _sizes, _shown, _pictures, _model, _output)
+    rules = (_name, _length, _learning, _sizes, _shown, _pictures, _model, _adapters, _output)
     found = [each for rule in rules for each in rule(config)]
     return [Problem(code, what, source.place(key), _spelt(fix, key, source)) for code, key, what, fix in found]
 
@@ -214,6 +214,18 @@ def _model(config: RunConfig) -> Found:
     if not path.exists():
         fix = nearest(path.name, MODEL_NAMES)
         yield "E-CFG-031", key, f"there is no folder {path}", f'path = "{fix}"' if fix else _like(path)
+
+
+def _adapters(config: RunConfig) -> Found:
+    """Adapter files that are read before training."""
+    given: list[tuple[Key, Path]] = [
+        (("model", "merged", at, "path"), each.path) for at, each in enumerate(config.model.merged)
+    ]
+    if config.adapter.start is not None:
+        given.append((("adapter", "start", "path"), config.adapter.start.path))
+    for key, path in given:
+        if not Path(os.path.abspath(path)).is_file():
+            yield "E-CFG-038", key, f"there is no adapter file {Path(os.path.abspath(path))}", _like(path)
 
 
 def _output(config: RunConfig) -> Found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -49,6 +49,14 @@ class AdapterLayer(nn.Module, ABC):
         """The base's bias with this adapter merged in, fp32; None if it has none."""
         return base.bias.float() if isinstance(base.bias, Tensor) else None
 
+    def length(self) -> Tensor:
+        """The Frobenius norm of what is added to the weight, a scalar; of kinds that add something."""
+        raise NotImplementedError
+
+    def factors(self) -> list[nn.Parameter]:
+        """The parameters whose product is added: scaling each by the n-th root scales what is added."""
+        raise NotImplementedError
+
     @abstractmethod
     def rescale(self) -> None:
         """Derive what is not a tensor from the tensors as they now are: after loading a file."""
@@ -71,6 +79,22 @@ class Group:
         """What optimizers and checkpoints call it: `unet`, `text_encoder_2`, `unet x0.5`, `unet fast`."""
         number = "" if self.encoder is None else f"_{self.encoder}"
         return f"{self.part}{number}" + ("" if self.factor == 1 else f" x{self.factor!r}") + " fast" * self.fast
+
+
+@torch.no_grad()
+def shorten(layers: Sequence[AdapterLayer], longest: float, keep: Tensor) -> Tensor:
+    """Scale each layer that is longer than `longest` down to it, unless `keep` is 1.0 on the device.
+
+    Returns [3], without waiting for the device: how many were scaled, the mean and the largest length afterwards.
+    """
+    lengths = torch.stack([layer.length() for layer in layers])
+    ratios = torch.where(keep > 0, 1.0, (longest / lengths).clamp_max(1.0))  # 0 length: inf, so 1
+    for layer, ratio in zip(layers, ratios, strict=True):
+        factors = layer.factors()
+        for each in factors:
+            each.mul_(ratio ** (1 / len(factors)))
+    after = lengths * ratios
+    return torch.stack([(ratios < 1).sum().to(after.dtype), after.mean(), after.max()])
 
 
 class Adapter(nn.Module):

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from impasto.adapters.rules import Blocks, Layers, Rule, Targets
-from impasto.schema import NaturalFloat, PositiveInt, Section, Share, default_kind
+from impasto.adapters.rules import Blocks, Layers, Rule, Start, Targets
+from impasto.schema import NaturalFloat, PositiveFloat, PositiveInt, Section, Share, default_kind
 
 SIZES = ("ranks", "alphas", "conv_ranks", "conv_alphas")
 Dropped = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -27,6 +27,9 @@ class Kind(Section):
     rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
     """What is different for some layers, chosen by name, role or block; the last word counts."""
 
+    start: Start | None = None
+    """Begin with the numbers of an adapter file. Unset: afresh."""
+
     @property
     def opens_convolutions(self) -> bool:
         """Whether the settings ask for the ResNet blocks and samplers, apart from `targets.layers`."""
@@ -44,6 +47,12 @@ class Kind(Section):
                 f"targets.layers = {self.targets.layers!r} leaves out the convolutions, and others of these settings "
                 "ask for them; delete one"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_of_a_file(self) -> Self:
+        if self.start and self.start.sizes == "file" and not isinstance(self, _LowRank | DyLora):
+            raise ValueError(f"start.sizes = 'file' is for LoRA and its kin; give the sizes of kind {self.kind} here")
         return self
 
     @model_validator(mode="after")
@@ -93,6 +102,20 @@ class Ranked(Kind):
         return found + [(f"rules.{at}.rank", rule.rank) for at, rule in enumerate(self.rules) if rule.rank is not None]
 
 
+class Bounded(Ranked):
+    """Kinds that add something to the weight whose length can be kept small."""
+
+    max_norm: PositiveFloat | None = None
+    """After each step, a layer whose change of the weight is longer than this is shortened to it (scale_weight_norms):
+    1 is usual. It keeps adapters mixable and delays burning. Unset: no limit."""
+
+    @model_validator(mode="after")
+    def _a_sum_is_bounded(self) -> Self:
+        if self.max_norm is not None and getattr(self, "decompose", False):
+            raise ValueError("max_norm and decompose do not go together: the length is learnt there; delete one")
+        return self
+
+
 class _LowRank(Ranked):
     dropout: Dropped = 0.0
     """Share of the values inside the adapter (after `down`) set to zero in a step. A little (0.1)
@@ -126,7 +149,7 @@ class _Whole(Kind):
         return self.conv
 
 
-class Lora(_LowRank):
+class Lora(_LowRank, Bounded):
     """Low-rank adaptation (Hu et al. 2021): each adapted layer gets alpha / rank * up(down(x)) added."""
 
     kind: Literal["lora"] = "lora"
@@ -158,7 +181,7 @@ class DyLora(Ranked):
         return self
 
 
-class Loha(_Product):
+class Loha(_Product, Bounded):
     """Low-rank Hadamard product (Hyeon-Woo et al. 2022): two low-rank weights, multiplied number by number, so that a
     small file reaches ranks up to rank * rank."""
 
@@ -168,7 +191,7 @@ class Loha(_Product):
     """Learn the length of each row of the weight apart from its direction (DoRA, Liu et al. 2024)."""
 
 
-class Lokr(_Product):
+class Lokr(_Product, Bounded):
     """Low-rank Kronecker product (Yeh et al. 2024, LyCORIS): a small weight times a low-rank one. Its
     files are the smallest."""
 

@@ -35,6 +35,15 @@ class LohaLayer(Added):
     def delta(self) -> Tensor:
         return self.scale * hadamard(self.hada_w1_a, self.hada_w1_b, self.hada_w2_a, self.hada_w2_b).view(self.shape)
 
+    def length(self) -> Tensor:
+        """Of the product itself: it has no shorter form."""
+        length: Tensor = torch.linalg.vector_norm(self.delta())
+        return length
+
+    def factors(self) -> list[nn.Parameter]:
+        """All four."""
+        return [self.hada_w1_a, self.hada_w1_b, self.hada_w2_a, self.hada_w2_b]
+
     def rescale(self) -> None:
         """Take the scale from alpha and rank as they now are: after loading a file."""
         self.scale = float(self.alpha) / self.hada_w1_b.shape[0]

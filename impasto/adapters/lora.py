@@ -69,6 +69,15 @@ class LoraLayer(AdapterLayer):
         merged = base.weight.float() + self.scale * (up @ down).reshape(base.weight.shape)
         return merged if self.dora_scale is None else merged * dora.growth(self.dora_scale, merged)
 
+    def length(self) -> Tensor:
+        """‖up down‖² is the sum of (upᵀ up) ∘ (down downᵀ): rank x rank, whatever the layer's size."""
+        down, up = self.lora_down.weight.flatten(1), self.lora_up.weight.flatten(1)
+        return self.scale * ((up.T @ up) * (down @ down.T)).sum().clamp_min(0).sqrt()
+
+    def factors(self) -> list[nn.Parameter]:
+        """`up` and `down`."""
+        return [self.lora_up.weight, self.lora_down.weight]
+
     def rescale(self) -> None:
         """Take the scale from alpha and rank as they now are: after loading a file."""
         self.scale = float(self.alpha) / self.lora_down.weight.shape[0]

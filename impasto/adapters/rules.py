@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from impasto.schema import NaturalFloat, NaturalInt, PositiveInt, Section
+from impasto.schema import FilePath, NaturalFloat, NaturalInt, PositiveInt, Section
 
 Layers = Literal["attention", "attention-mlp", "full"]
 Role = Literal["attention", "mlp", "projection", "resnet", "conv", "time"]
@@ -117,6 +117,17 @@ class Rule(Section):
     def __str__(self) -> str:
         said = [("match", self.match), ("role", self.role), ("block", self.block)]
         return ", ".join(f"{name} = {value!r}" for name, value in said if value is not None)
+
+
+class Start(Section):
+    """An adapter file whose numbers the training begins with."""
+
+    path: FilePath
+    """The file. Its alpha goes on to count, also where the settings give another."""
+
+    sizes: Literal["settings", "file"] = "settings"
+    """Where ranks come from. `settings`: every layer of the file must have the rank that is set; `file`: the layers and
+    ranks of the file, whatever `rank` and `alpha` say (LoRA and its kin)."""
 
 
 def spread(factors: Factors | None, count: int) -> list[float]:

@@ -18,6 +18,8 @@ RULES: dict[str, tuple[Verdict, str]] = {
     "adapter.dropout": ("applied", "it holds for the steps still to come"),
     "adapter.rank_dropout": ("applied", "it holds for the steps still to come"),
     "adapter.module_dropout": ("applied", "it holds for the steps still to come"),
+    "adapter.max_norm": ("applied", "it holds for the steps still to come"),
+    "adapter.start": ("refused", "the training has begun with other numbers"),
     "adapter": ("refused", "the tensors would have other shapes or another scale"),
     "data.cache": ("applied", "where encoded pictures live does not change them"),
     "data": ("allowed by name", "order and steps of an epoch change; the step counter goes on"),

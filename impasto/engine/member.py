@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from impasto import optim
-from impasto.adapters.adapter import Adapter
+from impasto.adapters.adapter import Adapter, AdapterLayer, shorten
+from impasto.adapters.config import Bounded
 from impasto.adapters.targets import Part, Target
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
@@ -34,11 +35,13 @@ class Progress:
     norms: list[Tensor] = field(default_factory=list)
     skips: list[Tensor] = field(default_factory=list)
     rates: list[dict[str, float]] = field(default_factory=list)
+    bounds: list[Tensor] = field(default_factory=list)
+    """[3] a step where the adapter's layers are bounded: how many were shortened, mean and largest length."""
 
     def clear(self, first: int) -> None:
         """Everything up to step `first` was read."""
         self.first = first
-        for each in (self.losses, self.norms, self.skips, self.rates):
+        for each in (self.losses, self.norms, self.skips, self.rates, self.bounds):
             each.clear()
 
 
@@ -61,7 +64,7 @@ class Member:
             for group in groups
         }
         self._words = [group.name for group in groups if group.part == "text_encoder"]
-        self._until = text_encoder_until(config, total)
+        self.until = text_encoder_until(config, total)  # steps after which the text encoder's adapter rests
         self.flat = FlatParameters({group.name: parameters for group, parameters in groups.items()})
         self.optimizer: Optimizer = optim.build(config.optim, self.flat)
         self.ema = Ema(config.optim.ema, self.flat) if config.optim.ema else None
@@ -97,6 +100,9 @@ class Member:
         )
         if self._scaler:
             self._scaler.update(report.skipped)
+        kind = self.config.adapter
+        if isinstance(kind, Bounded) and kind.max_norm is not None:
+            self.progress.bounds.append(shorten(self._moving(), kind.max_norm, report.skipped))
         if self.ema:
             self.ema.update(self.step, report.skipped)
         self.optimizer.zero_grad()
@@ -106,15 +112,28 @@ class Member:
         self.progress.skips.append(report.skipped)
         self.progress.rates.append(
             {
-                part: 0.0 if part == "text_encoder" and self.step > self._until else rate * now
+                part: 0.0 if part == "text_encoder" and self.step > self.until else rate * now
                 for part, rate in part_rates(self.config).items()
             }
         )
         self._rest()
 
+    @property
+    def comes_to_rest(self) -> bool:
+        """Whether the text encoder's adapter has just been trained for the last time, and the rest goes on."""
+        return bool(self._words) and self.step == self.until < self.total
+
+    def _moving(self) -> list[AdapterLayer]:
+        """The layers that are still trained."""
+        resting = self.step >= self.until
+        return [
+            layer for name, layer in self.adapter.items()
+            if not (resting and self.adapter.seats[name].target.part == "text_encoder")
+        ]  # fmt: skip
+
     def _rest(self) -> None:
         """Train the text encoder's adapter no more, once its steps are done: so in a run as after a resume."""
-        if self.step >= self._until:
+        if self.step >= self.until:
             for group in self._words:
                 if not self.flat.groups[group].frozen:
                     self.flat.groups[group].freeze()
