@@ -20,13 +20,16 @@ from impasto.settings.suggest import nearest
 SIDES = 8
 """Every known base needs sides that are multiples of this."""
 
+HASTENED = ("lora", "lora-fa", "dylora")
+"""The kinds of adapters that LoRA+ is defined for."""
+
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
 
 
 def check(config: RunConfig, source: Source | None = None) -> list[Problem]:
     """All that keeps a run from starting as far as settings and folders tell."""
     source = source or Source()
-    rules = (_name, _length, _learning, _sizes, _shown, _pictures, _model, _output)
+    rules = (_name, _length, _learning, _sizes, _shown, _pictures, _model, _adapters, _output)
     found = [each for rule in rules for each in rule(config)]
     return [Problem(code, what, source.place(key), _spelt(fix, key, source)) for code, key, what, fix in found]
 
@@ -100,9 +103,25 @@ def _learning(config: RunConfig) -> Found:
         "text_encoder": (targets.text_encoder, optim.text_encoder_learning_rate),
     }
     effective = [optim.learning_rate if rate is None else rate for used, rate in rates.values() if used]
-    if not any(effective):
+    highest = [max(rate) if isinstance(rate, tuple) else rate for rate in effective]
+    if not any(highest):
         what = "the learning rate of every trained part is 0: nothing would be learnt"
         yield "E-CFG-023", ("optim", "learning_rate"), what, "learning_rate = 1e-4"
+    yield from _stopped_words(config)
+    ratios = {name: getattr(optim, name) for name in ("lora_plus", "unet_lora_plus", "text_encoder_lora_plus")}
+    if config.adapter.kind not in HASTENED:
+        for name in (name for name, ratio in ratios.items() if ratio is not None):
+            what = f"LoRA+ is for {', '.join(HASTENED)}, and the adapter is of kind {config.adapter.kind}"
+            yield "E-CFG-036", ("optim", name), what, "delete this line"
+
+
+def _stopped_words(config: RunConfig) -> Found:
+    """The U-Net must go on learning when the text encoder stops."""
+    targets, optim = config.adapter.targets, config.optim
+    rate = optim.learning_rate if optim.unet_learning_rate is None else optim.unet_learning_rate
+    if config.train.text_encoder_until is not None and not (targets.unet and rate):
+        what = "the text encoder would stop, and nothing else is trained"
+        yield "E-CFG-037", ("train", "text_encoder_until"), what, "delete this line, or train fewer steps"
 
 
 def _sizes(config: RunConfig) -> Found:
@@ -195,6 +214,18 @@ def _model(config: RunConfig) -> Found:
     if not path.exists():
         fix = nearest(path.name, MODEL_NAMES)
         yield "E-CFG-031", key, f"there is no folder {path}", f'path = "{fix}"' if fix else _like(path)
+
+
+def _adapters(config: RunConfig) -> Found:
+    """Adapter files that are read before training."""
+    given: list[tuple[Key, Path]] = [
+        (("model", "merged", at, "path"), each.path) for at, each in enumerate(config.model.merged)
+    ]
+    if config.adapter.start is not None:
+        given.append((("adapter", "start", "path"), config.adapter.start.path))
+    for key, path in given:
+        if not Path(os.path.abspath(path)).is_file():
+            yield "E-CFG-038", key, f"there is no adapter file {Path(os.path.abspath(path))}", _like(path)
 
 
 def _output(config: RunConfig) -> Found:

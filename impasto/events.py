@@ -89,6 +89,12 @@ class Step(_Told):
     """How long it took."""
     skipped: int = 0
     """Steps thrown away lately because their numbers were not finite."""
+    shortened: int | None = None
+    """Layers that were shortened to adapter.max_norm, where it is set."""
+    length: Number = None
+    """Mean length of what the layers add to the weights, where adapter.max_norm is set."""
+    longest: Number = None
+    """The largest of these lengths."""
     memory: int | None = None
     """Bytes of device memory in use at most, where the device tells."""
 

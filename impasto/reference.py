@@ -106,6 +106,9 @@ CODES = {
     "E-CFG-033": "a file to be written exists already",
     "E-CFG-034": "no run of this name",
     "E-CFG-035": "two runs would share a folder",
+    "E-CFG-036": "LoRA+ with a kind of adapter that it is not defined for",
+    "E-CFG-037": "the text encoder stops, and nothing else is trained",
+    "E-CFG-038": "an adapter file to begin with or to merge is missing",
 }
 """What each code of a problem with settings or the command line means."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from impasto.adapters import config as settings
@@ -11,11 +12,24 @@ if TYPE_CHECKING:
     import torch
 
     from impasto.adapters.adapter import Adapter, AdapterLayer
-    from impasto.adapters.targets import Target
+    from impasto.adapters.targets import Seat, Size, Target
 
 
-def build(config: settings.Adapter, targets: Iterable[Target], seed: int) -> Adapter:
-    """A fresh adapter on the targets that `config` chooses. Each layer's start depends on its name and `seed` alone."""
+def seats(config: settings.Adapter, targets: Iterable[Target]) -> list[Seat]:
+    """Which of `targets` get an adapter, how large and how fast. Raises ConfigError when blocks or rules do not fit."""
+    from impasto.adapters import ia3
+    from impasto.adapters.targets import seats as chosen
+
+    return chosen(ia3.choose(targets) if isinstance(config, settings.Ia3) else targets, config)
+
+
+def build(
+    config: settings.Adapter, targets: Iterable[Target], seed: int, sizes: Mapping[str, Size] | None = None
+) -> Adapter:
+    """A fresh adapter on the targets that `config` chooses. Each layer's start depends on its name and `seed` alone.
+
+    With `sizes`, of a file, only the layers that are named there get one, of the size there.
+    """
     from functools import partial
 
     import torch
@@ -23,10 +37,8 @@ def build(config: settings.Adapter, targets: Iterable[Target], seed: int) -> Ada
     from impasto import dice
     from impasto.adapters import boft, dylora, full, glora, ia3, loha, lokr, lora, lora_fa, oft
     from impasto.adapters.adapter import Adapter
-    from impasto.adapters.targets import wanted
 
-    chosen = wanted(targets, config.targets, conv=config.convolves)
-    make: Callable[[Target, torch.Generator], AdapterLayer]
+    make: Callable[[Seat, torch.Generator], AdapterLayer]
     match config:
         case settings.Lora():
             make = partial(lora.fresh, config)
@@ -41,7 +53,7 @@ def build(config: settings.Adapter, targets: Iterable[Target], seed: int) -> Ada
         case settings.Glora():
             make = partial(glora.fresh, config)
         case settings.Ia3():
-            chosen, make = ia3.choose(chosen), partial(ia3.fresh, config)
+            make = partial(ia3.fresh, config)
         case settings.Full():
             make = partial(full.fresh, config)
         case settings.Oft():
@@ -50,8 +62,11 @@ def build(config: settings.Adapter, targets: Iterable[Target], seed: int) -> Ada
             make = partial(boft.fresh, config)
         case _:
             assert_never(config)
+    chosen = seats(config, targets)
+    if sizes is not None:
+        chosen = [replace(seat, size=sizes[seat.target.name]) for seat in chosen if seat.target.name in sizes]
     layers = {}
-    for target in chosen:
-        generator = torch.Generator().manual_seed(dice.seed("init", seed, target.name))
-        layers[target.name] = make(target, generator)
-    return Adapter(layers, {target.name: target.part for target in chosen})
+    for seat in chosen:
+        generator = torch.Generator().manual_seed(dice.seed("init", seed, seat.target.name))
+        layers[seat.target.name] = make(seat, generator)
+    return Adapter(layers, {seat.target.name: seat for seat in chosen})

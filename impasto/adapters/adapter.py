@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from impasto.adapters.targets import Part
+from impasto.adapters.targets import Part, Seat
 
 
 class AdapterLayer(nn.Module, ABC):
@@ -20,6 +21,9 @@ class AdapterLayer(nn.Module, ABC):
 
     names: ClassVar[Mapping[str, str]] = {}
     """What the file calls a tensor, where that is not its name here."""
+
+    hastened: ClassVar[frozenset[str]] = frozenset()
+    """The parameters that LoRA+ gives a higher rate (Hayou et al. 2024): those that start as zero."""
 
     def held(self) -> dict[str, Tensor]:
         """What the file holds under the layer's name (not copies)."""
@@ -45,22 +49,74 @@ class AdapterLayer(nn.Module, ABC):
         """The base's bias with this adapter merged in, fp32; None if it has none."""
         return base.bias.float() if isinstance(base.bias, Tensor) else None
 
+    def length(self) -> Tensor:
+        """The Frobenius norm of what is added to the weight, a scalar; of kinds that add something."""
+        raise NotImplementedError
+
+    def factors(self) -> list[nn.Parameter]:
+        """The parameters whose product is added: scaling each by the n-th root scales what is added."""
+        raise NotImplementedError
+
     @abstractmethod
     def rescale(self) -> None:
         """Derive what is not a tensor from the tensors as they now are: after loading a file."""
 
 
+@dataclass(frozen=True)
+class Group:
+    """The parameters that learn at one rate, and how that comes from their part's rate."""
+
+    part: Part
+    encoder: int | None
+    factor: float
+    """Of the part's rate: the block's or the rule's."""
+
+    fast: bool = False
+    """Whether it is also multiplied by the part's ratio of LoRA+."""
+
+    @property
+    def name(self) -> str:
+        """What optimizers and checkpoints call it: `unet`, `text_encoder_2`, `unet x0.5`, `unet fast`."""
+        number = "" if self.encoder is None else f"_{self.encoder}"
+        return f"{self.part}{number}" + ("" if self.factor == 1 else f" x{self.factor!r}") + " fast" * self.fast
+
+
+@torch.no_grad()
+def shorten(layers: Sequence[AdapterLayer], longest: float, keep: Tensor) -> Tensor:
+    """Scale each layer that is longer than `longest` down to it, unless `keep` is 1.0 on the device.
+
+    Returns [3], without waiting for the device: how many were scaled, the mean and the largest length afterwards.
+    """
+    lengths = torch.stack([layer.length() for layer in layers])
+    ratios = torch.where(keep > 0, 1.0, (longest / lengths).clamp_max(1.0))  # 0 length: inf, so 1
+    for layer, ratio in zip(layers, ratios, strict=True):
+        factors = layer.factors()
+        for each in factors:
+            each.mul_(ratio ** (1 / len(factors)))
+    after = lengths * ratios
+    return torch.stack([(ratios < 1).sum().to(after.dtype), after.mean(), after.max()])
+
+
 class Adapter(nn.Module):
     """All layers of one member, by the name of the target they ride on."""
 
-    def __init__(self, layers: Mapping[str, AdapterLayer], parts: Mapping[str, Part]) -> None:
+    def __init__(self, layers: Mapping[str, AdapterLayer], seats: Mapping[str, Seat]) -> None:
         super().__init__()
         self.layers = nn.ModuleDict(layers)
-        self._parts = dict(parts)
+        self.seats = dict(seats)
 
-    def parameters_of(self, part: Part) -> list[nn.Parameter]:
-        """The parameters that ride on one part of the base, in the order of the model."""
-        return [each for name, layer in self.items() if self._parts[name] == part for each in layer.parameters()]
+    def groups(self, hastened: Collection[Part] = ()) -> dict[Group, list[nn.Parameter]]:
+        """The parameters by what decides their rate, in the order of the model; in the parts of `hastened` those that
+        LoRA+ speeds up apart."""
+        found: dict[Group, list[nn.Parameter]] = {}
+        for name, layer in self.items():
+            seat = self.seats[name]
+            target = seat.target
+            for key, parameter in layer.named_parameters():
+                fast = target.part in hastened and key in layer.hastened
+                group = Group(target.part, target.encoder, seat.rate, fast)
+                found.setdefault(group, []).append(parameter)
+        return found
 
     def items(self) -> Iterator[tuple[str, AdapterLayer]]:
         """Target name and layer, in the order of the model."""

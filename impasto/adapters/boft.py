@@ -11,7 +11,7 @@ from impasto.adapters.adapter import filled
 from impasto.adapters.config import Boft
 from impasto.adapters.layers import channels
 from impasto.adapters.oft import Rotation
-from impasto.adapters.targets import Layer, Target
+from impasto.adapters.targets import Layer, Seat
 
 
 class BoftLayer(Rotation):
@@ -29,10 +29,10 @@ class BoftLayer(Rotation):
         return moved
 
 
-def fresh(config: Boft, target: Target, generator: torch.Generator) -> BoftLayer:
+def fresh(config: Boft, seat: Seat, generator: torch.Generator) -> BoftLayer:
     """A layer at its start, with blocks of at most the size that the settings ask for, where that is possible."""
-    side, count = butterfly(channels(target.layer)[0], config.block_size)
-    return BoftLayer(target.layer, (count.bit_length(), count, side, side), config)
+    side, count = butterfly(channels(seat.target.layer)[0], config.block_size)
+    return BoftLayer(seat.target.layer, (count.bit_length(), count, side, side), config)
 
 
 def butterfly(count: int, most: int) -> tuple[int, int]:

@@ -2,39 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from impasto.schema import NaturalFloat, PositiveInt, Section, Share, default_kind
+from impasto.adapters.rules import Blocks, Layers, Rule, Start, Targets
+from impasto.schema import NaturalFloat, PositiveFloat, PositiveInt, Section, Share, default_kind
 
+SIZES = ("ranks", "alphas", "conv_ranks", "conv_alphas")
 Dropped = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class Targets(Section):
-    """Which parts of the base get an adapter."""
+class Kind(Section):
+    """What all kinds have."""
 
-    unet: bool = True
-    """Adapt the denoiser (the U-Net): it learns how things look."""
-
-    text_encoder: bool = True
-    """Adapt the text encoder: it learns what a word means. It costs a little time and memory, since captions can then
-    not be encoded once for all."""
-
-
-class _Kind(Section):
     kind: str
 
     targets: Targets = Targets()
-    """Which parts of the base get an adapter."""
+    """Which parts of the base get an adapter, and which kinds of layers in them."""
+
+    blocks: Blocks | None = None
+    """Sizes and rates by the denoiser's blocks. Unset: all blocks alike."""
+
+    rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
+    """What is different for some layers, chosen by name, role or block; the last word counts."""
+
+    start: Start | None = None
+    """Begin with the numbers of an adapter file. Unset: afresh."""
 
     @property
-    def convolves(self) -> bool:
-        """Whether the ResNet blocks and samplers are adapted too."""
+    def opens_convolutions(self) -> bool:
+        """Whether the settings ask for the ResNet blocks and samplers, apart from `targets.layers`."""
         return False
 
+    @property
+    def layers(self) -> Layers:
+        """Which kinds of layers are adapted."""
+        return self.targets.layers or ("full" if self.opens_convolutions else "attention-mlp")
 
-class Ranked(_Kind):
+    @model_validator(mode="after")
+    def _one_word_on_convolutions(self) -> Self:
+        if self.opens_convolutions and self.targets.layers not in (None, "full"):
+            raise ValueError(
+                f"targets.layers = {self.targets.layers!r} leaves out the convolutions, and others of these settings "
+                "ask for them; delete one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_of_a_file(self) -> Self:
+        if self.start and self.start.sizes == "file" and not isinstance(self, _LowRank | DyLora):
+            raise ValueError(f"start.sizes = 'file' is for LoRA and its kin; give the sizes of kind {self.kind} here")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_where_there_are_any(self) -> Self:
+        if isinstance(self, Ranked):
+            return self
+        by_block = [name for name in SIZES if self.blocks and getattr(self.blocks, name) is not None]
+        if by_block or any(rule.rank is not None or rule.alpha is not None for rule in self.rules):
+            where = f"blocks.{by_block[0]}" if by_block else "a rule"
+            raise ValueError(f"an adapter of kind {self.kind} has no rank and no alpha, and {where} gives one")
+        return self
+
+
+class Ranked(Kind):
     """Kinds whose size is a rank."""
 
     rank: PositiveInt = 4
@@ -57,9 +89,31 @@ class Ranked(_Kind):
     Files then tell an alpha that says the same to every reader."""
 
     @property
-    def convolves(self) -> bool:
-        """Whether the ResNet blocks and samplers are adapted too."""
-        return self.conv_rank is not None
+    def opens_convolutions(self) -> bool:
+        """Whether the settings ask for the ResNet blocks and samplers, apart from `targets.layers`."""
+        return self.conv_rank is not None or (self.blocks is not None and self.blocks.conv_ranks is not None)
+
+    @property
+    def ranks(self) -> list[tuple[str, int]]:
+        """Every rank that is asked for somewhere, with the name of its setting."""
+        found = [("rank", self.rank)] + ([("conv_rank", self.conv_rank)] if self.conv_rank is not None else [])
+        for name in ("ranks", "conv_ranks") if self.blocks else ():
+            found += [(f"blocks.{name}", each) for each in getattr(self.blocks, name) or ()]
+        return found + [(f"rules.{at}.rank", rule.rank) for at, rule in enumerate(self.rules) if rule.rank is not None]
+
+
+class Bounded(Ranked):
+    """Kinds that add something to the weight whose length can be kept small."""
+
+    max_norm: PositiveFloat | None = None
+    """After each step, a layer whose change of the weight is longer than this is shortened to it (scale_weight_norms):
+    1 is usual. It keeps adapters mixable and delays burning. Unset: no limit."""
+
+    @model_validator(mode="after")
+    def _a_sum_is_bounded(self) -> Self:
+        if self.max_norm is not None and getattr(self, "decompose", False):
+            raise ValueError("max_norm and decompose do not go together: the length is learnt there; delete one")
+        return self
 
 
 class _LowRank(Ranked):
@@ -82,7 +136,7 @@ class _Product(Ranked):
     """Chance that a layer's whole adapter sits out a step."""
 
 
-class _Whole(_Kind):
+class _Whole(Kind):
     conv: bool = False
     """Also adapt the 3x3 convolutions and the layers of the ResNet blocks."""
 
@@ -90,12 +144,12 @@ class _Whole(_Kind):
     """Chance that a layer's whole adapter sits out a step."""
 
     @property
-    def convolves(self) -> bool:
-        """Whether the ResNet blocks and samplers are adapted too."""
+    def opens_convolutions(self) -> bool:
+        """Whether the settings ask for the ResNet blocks and samplers, apart from `targets.layers`."""
         return self.conv
 
 
-class Lora(_LowRank):
+class Lora(_LowRank, Bounded):
     """Low-rank adaptation (Hu et al. 2021): each adapted layer gets alpha / rank * up(down(x)) added."""
 
     kind: Literal["lora"] = "lora"
@@ -121,13 +175,13 @@ class DyLora(Ranked):
 
     @model_validator(mode="after")
     def _whole_units(self) -> DyLora:
-        for name, rank in (("rank", self.rank), ("conv_rank", self.conv_rank)):
-            if rank is not None and rank % self.unit:
+        for name, rank in self.ranks:
+            if rank % self.unit:
                 raise ValueError(f"{name} must be a multiple of unit, and {rank} is none of {self.unit}")
         return self
 
 
-class Loha(_Product):
+class Loha(_Product, Bounded):
     """Low-rank Hadamard product (Hyeon-Woo et al. 2022): two low-rank weights, multiplied number by number, so that a
     small file reaches ranks up to rank * rank."""
 
@@ -137,7 +191,7 @@ class Loha(_Product):
     """Learn the length of each row of the weight apart from its direction (DoRA, Liu et al. 2024)."""
 
 
-class Lokr(_Product):
+class Lokr(_Product, Bounded):
     """Low-rank Kronecker product (Yeh et al. 2024, LyCORIS): a small weight times a low-rank one. Its
     files are the smallest."""
 
@@ -162,7 +216,7 @@ class Glora(_Product):
     kind: Literal["glora"] = "glora"
 
 
-class Ia3(_Kind):
+class Ia3(Kind):
     """(IA)3 (Liu et al. 2022): one factor for each key and value of attention and each hidden value of the MLP. Tiny;
     for broad changes of style. It wants a learning rate ten times that of LoRA or more."""
 

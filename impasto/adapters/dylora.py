@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from impasto.adapters.config import DyLora
 from impasto.adapters.layers import through
 from impasto.adapters.lora import LoraLayer
-from impasto.adapters.targets import Layer, Size, Target, size_of
+from impasto.adapters.targets import Layer, Seat, Size
 
 
 class DyLoraLayer(LoraLayer):
@@ -47,6 +47,6 @@ class DyLoraLayer(LoraLayer):
         return self.unit * (1 + int(share * (len(self.lora_down.weight) // self.unit)))
 
 
-def fresh(config: DyLora, target: Target, generator: torch.Generator) -> DyLoraLayer:
+def fresh(config: DyLora, seat: Seat, generator: torch.Generator) -> DyLoraLayer:
     """A layer at its start."""
-    return DyLoraLayer(target.layer, size_of(target, config), config, generator)
+    return DyLoraLayer(seat.target.layer, seat.sized, config, generator)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from impasto.adapters.adapter import filled
 from impasto.adapters.config import Full
 from impasto.adapters.layers import Change, along, through
-from impasto.adapters.targets import Layer, Target
+from impasto.adapters.targets import Layer, Seat
 
 
 class FullLayer(Change):
@@ -37,9 +37,9 @@ class FullLayer(Change):
         """Nothing here is derived from the tensors."""
 
 
-def fresh(config: Full, target: Target, generator: torch.Generator) -> FullLayer:
+def fresh(config: Full, seat: Seat, generator: torch.Generator) -> FullLayer:
     """A layer at its start."""
-    return FullLayer(target.layer, module_dropout=config.module_dropout)
+    return FullLayer(seat.target.layer, module_dropout=config.module_dropout)
 
 
 def from_file(base: Layer, tensors: Mapping[str, Tensor]) -> FullLayer:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from impasto.adapters.adapter import filled
 from impasto.adapters.config import Glora
 from impasto.adapters.layers import Change, channels, through
-from impasto.adapters.targets import Layer, Size, Target, size_of
+from impasto.adapters.targets import Layer, Seat, Size
 
 
 class GloraLayer(Change):
@@ -73,9 +73,9 @@ def _pointwise(weight: Tensor, x: Tensor, base: Layer) -> Tensor:
     return F.linear(x, weight) if isinstance(base, nn.Linear) else F.conv2d(x, weight)
 
 
-def fresh(config: Glora, target: Target, generator: torch.Generator) -> GloraLayer:
+def fresh(config: Glora, seat: Seat, generator: torch.Generator) -> GloraLayer:
     """A layer at its start."""
-    return GloraLayer(target.layer, size_of(target, config), config, generator)
+    return GloraLayer(seat.target.layer, seat.sized, config, generator)
 
 
 def from_file(base: Layer, tensors: Mapping[str, Tensor]) -> GloraLayer:

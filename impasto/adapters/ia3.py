@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from impasto.adapters.adapter import filled
 from impasto.adapters.config import Ia3
 from impasto.adapters.layers import Change, channels, through, unbiased
-from impasto.adapters.targets import Layer, Target
+from impasto.adapters.targets import Layer, Seat, Target
 
 OUTPUTS = ("to_k", "to_v", "k_proj", "v_proj")
 """The ends of paths whose layers' outputs are scaled."""
@@ -49,10 +49,10 @@ class Ia3Layer(Change):
         self._on_input = bool(self.on_input)
 
 
-def fresh(config: Ia3, target: Target, generator: torch.Generator) -> Ia3Layer:
+def fresh(config: Ia3, seat: Seat, generator: torch.Generator) -> Ia3Layer:
     """A layer at its start; the place in the model says what it scales."""
-    on_input = target.path.endswith(INPUTS)
-    return Ia3Layer(target.layer, on_input=on_input, module_dropout=config.module_dropout)
+    on_input = seat.target.path.endswith(INPUTS)
+    return Ia3Layer(seat.target.layer, on_input=on_input, module_dropout=config.module_dropout)
 
 
 def choose(targets: Iterable[Target]) -> list[Target]:

@@ -12,7 +12,7 @@ from impasto.adapters.adapter import filled
 from impasto.adapters.additive import Added
 from impasto.adapters.config import Loha
 from impasto.adapters.layers import channels
-from impasto.adapters.targets import Layer, Size, Target, size_of
+from impasto.adapters.targets import Layer, Seat, Size
 
 
 class LohaLayer(Added):
@@ -34,6 +34,15 @@ class LohaLayer(Added):
 
     def delta(self) -> Tensor:
         return self.scale * hadamard(self.hada_w1_a, self.hada_w1_b, self.hada_w2_a, self.hada_w2_b).view(self.shape)
+
+    def length(self) -> Tensor:
+        """Of the product itself: it has no shorter form."""
+        length: Tensor = torch.linalg.vector_norm(self.delta())
+        return length
+
+    def factors(self) -> list[nn.Parameter]:
+        """All four."""
+        return [self.hada_w1_a, self.hada_w1_b, self.hada_w2_a, self.hada_w2_b]
 
     def rescale(self) -> None:
         """Take the scale from alpha and rank as they now are: after loading a file."""
@@ -60,9 +69,9 @@ class _Hadamard(torch.autograd.Function):
         return first @ w1_b.T, w1_a.T @ first, second @ w2_b.T, w2_a.T @ second
 
 
-def fresh(config: Loha, target: Target, generator: torch.Generator) -> LohaLayer:
+def fresh(config: Loha, seat: Seat, generator: torch.Generator) -> LohaLayer:
     """A layer at its start."""
-    return LohaLayer(target.layer, size_of(target, config), config, generator)
+    return LohaLayer(seat.target.layer, seat.sized, config, generator)
 
 
 def from_file(base: Layer, tensors: Mapping[str, Tensor]) -> LohaLayer:

@@ -14,7 +14,7 @@ from impasto.adapters.adapter import filled
 from impasto.adapters.additive import Added
 from impasto.adapters.config import Lokr
 from impasto.adapters.layers import channels, exact
-from impasto.adapters.targets import Layer, Target, size_of
+from impasto.adapters.targets import Layer, Seat
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,24 @@ class LokrLayer(Added):
         mixed = first @ rows.reshape(len(x), self.form.inner[0], -1)  # [N, o1, o2 * H * W]
         return mixed.reshape(len(x), -1, *rows.shape[2:])
 
+    def length(self) -> Tensor:
+        """The length of a Kronecker product is the product of the lengths."""
+        length: Tensor = torch.linalg.vector_norm(self.first()) * torch.linalg.vector_norm(self.second())
+        return length
+
+    def factors(self) -> list[nn.Parameter]:
+        """Two to four, as the form has them."""
+        first = [self.lokr_w1] if self.form.first_rank is None else [self.lokr_w1_a, self.lokr_w1_b]
+        return first + ([self.lokr_w2] if self.form.second_rank is None else [self.lokr_w2_a, self.lokr_w2_b])
+
     def rescale(self) -> None:
         """Take the scale from alpha and rank as they now are: after loading a file."""
         self.scale = float(self.alpha) / self.form.rank if self.form.rank else 1.0
 
 
-def fresh(config: Lokr, target: Target, generator: torch.Generator) -> LokrLayer:
+def fresh(config: Lokr, seat: Seat, generator: torch.Generator) -> LokrLayer:
     """A layer at its start, in the form that the settings ask for."""
-    base, size = target.layer, size_of(target, config)
+    base, size = seat.target.layer, seat.sized
     out, inner = (factorization(count, config.factor) for count in channels(base))
     whole = config.full_matrix
     first = size.rank if config.decompose_both and not whole and size.rank < max(out[0], inner[0]) / 2 else None

@@ -12,7 +12,7 @@ from impasto.adapters import dora
 from impasto.adapters.adapter import AdapterLayer, filled
 from impasto.adapters.config import Lora
 from impasto.adapters.layers import exact, sits_out
-from impasto.adapters.targets import Layer, Size, Target, size_of
+from impasto.adapters.targets import Layer, Seat, Size
 
 
 class LoraLayer(AdapterLayer):
@@ -20,6 +20,8 @@ class LoraLayer(AdapterLayer):
 
     With `decompose`, the rows of the merged weight have a learned length (DoRA).
     """
+
+    hastened = frozenset({"lora_up.weight"})
 
     def __init__(
         self, base: Layer, size: Size, generator: torch.Generator, *,
@@ -67,6 +69,15 @@ class LoraLayer(AdapterLayer):
         merged = base.weight.float() + self.scale * (up @ down).reshape(base.weight.shape)
         return merged if self.dora_scale is None else merged * dora.growth(self.dora_scale, merged)
 
+    def length(self) -> Tensor:
+        """‖up down‖² is the sum of (upᵀ up) ∘ (down downᵀ): rank x rank, whatever the layer's size."""
+        down, up = self.lora_down.weight.flatten(1), self.lora_up.weight.flatten(1)
+        return self.scale * ((up.T @ up) * (down @ down.T)).sum().clamp_min(0).sqrt()
+
+    def factors(self) -> list[nn.Parameter]:
+        """`up` and `down`."""
+        return [self.lora_up.weight, self.lora_down.weight]
+
     def rescale(self) -> None:
         """Take the scale from alpha and rank as they now are: after loading a file."""
         self.scale = float(self.alpha) / self.lora_down.weight.shape[0]
@@ -111,10 +122,10 @@ def _rank_mask(low: Tensor, share: float, rolls: torch.Generator) -> Tensor:
     return (torch.rand(shape, generator=rolls, device=low.device) >= share).to(low.dtype)
 
 
-def fresh(config: Lora, target: Target, generator: torch.Generator) -> LoraLayer:
+def fresh(config: Lora, seat: Seat, generator: torch.Generator) -> LoraLayer:
     """A layer at its start."""
     return LoraLayer(
-        target.layer, size_of(target, config), generator,
+        seat.target.layer, seat.sized, generator,
         dropout=config.dropout, rank_dropout=config.rank_dropout, module_dropout=config.module_dropout,
         decompose=config.decompose,
     )  # fmt: skip

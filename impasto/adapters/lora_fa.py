@@ -10,7 +10,7 @@ from torch import nn
 from impasto.adapters.config import LoraFa
 from impasto.adapters.layers import channels
 from impasto.adapters.lora import LoraLayer
-from impasto.adapters.targets import Layer, Size, Target, size_of
+from impasto.adapters.targets import Layer, Seat, Size
 
 
 class LoraFaLayer(LoraLayer):
@@ -25,9 +25,9 @@ class LoraFaLayer(LoraLayer):
         _freeze(self.lora_down, torch.empty_like(self.lora_down.weight).normal_(std=std, generator=generator))
 
 
-def fresh(config: LoraFa, target: Target, generator: torch.Generator) -> LoraFaLayer:
+def fresh(config: LoraFa, seat: Seat, generator: torch.Generator) -> LoraFaLayer:
     """A layer at its start."""
-    return LoraFaLayer(target.layer, size_of(target, config), config, generator)
+    return LoraFaLayer(seat.target.layer, seat.sized, config, generator)
 
 
 def _freeze(module: nn.Module, weight: torch.Tensor) -> None:

@@ -17,7 +17,7 @@ from impasto.adapters.adapter import filled
 from impasto.adapters.config import Boft, Oft
 from impasto.adapters.layers import Change, channels, exact, unbiased
 from impasto.adapters.lokr import factorization
-from impasto.adapters.targets import Layer, Target
+from impasto.adapters.targets import Layer, Seat
 
 TINY = 1e-8
 
@@ -85,10 +85,10 @@ class OftLayer(Rotation):
         return torch.einsum("knm,...kn->...km", turns, blocks).flatten(-2)
 
 
-def fresh(config: Oft, target: Target, generator: torch.Generator) -> OftLayer:
+def fresh(config: Oft, seat: Seat, generator: torch.Generator) -> OftLayer:
     """A layer at its start, with blocks of about the size that the settings ask for."""
-    side, count = factorization(channels(target.layer)[0], config.block_size)
-    return OftLayer(target.layer, (count, side, side), config)
+    side, count = factorization(channels(seat.target.layer)[0], config.block_size)
+    return OftLayer(seat.target.layer, (count, side, side), config)
 
 
 def from_file(base: Layer, tensors: Mapping[str, Tensor]) -> OftLayer:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from impasto import __version__
-from impasto.cli import about, files, runs, training
+from impasto.cli import about, files, layers, runs, training
 from impasto.cli.usage import PlainHelp
 from impasto.errors import ConfigError, Problem
 
@@ -34,6 +34,7 @@ for command in (
     files.sample,
     files.inspect,
     files.cache,
+    layers.layers,
     about.explain,
     about.schema,
     about.doctor,

@@ -24,6 +24,10 @@ class Train(Section):
     accumulate: PositiveInt = 1
     """Micro-batches that make one optimizer step: a larger batch without its memory."""
 
+    text_encoder_until: PositiveInt | Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Stop training the text encoder here: after a whole number of steps, or a share of all steps (0.5). From then on
+    its adapter stays as it is. Unset: it is trained to the end."""
+
     seed: Seed = 0
     """Decides every random choice. Two runs with the same seed see the same noise, timesteps and order."""
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from math import ceil
 
 import torch
 from torch import Tensor
 
 from impasto import optim
-from impasto.adapters.adapter import Adapter
-from impasto.adapters.targets import Part
+from impasto.adapters.adapter import Adapter, AdapterLayer, shorten
+from impasto.adapters.config import Bounded
+from impasto.adapters.targets import Part, Target
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.loader import Loader
+from impasto.errors import ConfigError, Problem
 from impasto.objectives.objective import Objective
 from impasto.optim.ema import Ema
 from impasto.optim.flat import FlatParameters
@@ -32,11 +35,13 @@ class Progress:
     norms: list[Tensor] = field(default_factory=list)
     skips: list[Tensor] = field(default_factory=list)
     rates: list[dict[str, float]] = field(default_factory=list)
+    bounds: list[Tensor] = field(default_factory=list)
+    """[3] a step where the adapter's layers are bounded: how many were shortened, mean and largest length."""
 
     def clear(self, first: int) -> None:
         """Everything up to step `first` was read."""
         self.first = first
-        for each in (self.losses, self.norms, self.skips, self.rates):
+        for each in (self.losses, self.norms, self.skips, self.rates, self.bounds):
             each.clear()
 
 
@@ -51,8 +56,16 @@ class Member:
         self.total = total
         self.step = 0
         self.progress = Progress()
-        self._rates = part_rates(config)
-        self.flat = FlatParameters({part: adapter.parameters_of(part) for part in self._rates})
+        groups = adapter.groups(ratios := lora_plus(config))
+        self._rates = {
+            group.name: rate_of(config, group.part, group.encoder)
+            * group.factor
+            * (ratios[group.part] if group.fast else 1)
+            for group in groups
+        }
+        self._words = [group.name for group in groups if group.part == "text_encoder"]
+        self.until = text_encoder_until(config, total)  # steps after which the text encoder's adapter rests
+        self.flat = FlatParameters({group.name: parameters for group, parameters in groups.items()})
         self.optimizer: Optimizer = optim.build(config.optim, self.flat)
         self.ema = Ema(config.optim.ema, self.flat) if config.optim.ema else None
         device = next(adapter.parameters()).device
@@ -81,10 +94,15 @@ class Member:
     def update(self, loss: Tensor) -> None:
         """Clip, step, average: the gradients of this step are complete. Nothing here waits for the device."""
         now = factor(self.config.optim.schedule, self.step, self.total)
-        rates: dict[str, float] = {part: rate * now for part, rate in self._rates.items()}
-        report = self.optimizer.step(rates, scale=self._scaler.scale if self._scaler else None)
+        report = self.optimizer.step(
+            {group: rate * now for group, rate in self._rates.items()},
+            scale=self._scaler.scale if self._scaler else None,
+        )
         if self._scaler:
             self._scaler.update(report.skipped)
+        kind = self.config.adapter
+        if isinstance(kind, Bounded) and kind.max_norm is not None:
+            self.progress.bounds.append(shorten(self._moving(), kind.max_norm, report.skipped))
         if self.ema:
             self.ema.update(self.step, report.skipped)
         self.optimizer.zero_grad()
@@ -92,7 +110,33 @@ class Member:
         self.progress.losses.append(loss)
         self.progress.norms.append(report.norm)
         self.progress.skips.append(report.skipped)
-        self.progress.rates.append(rates)
+        self.progress.rates.append(
+            {
+                part: 0.0 if part == "text_encoder" and self.step > self.until else rate * now
+                for part, rate in part_rates(self.config).items()
+            }
+        )
+        self._rest()
+
+    @property
+    def comes_to_rest(self) -> bool:
+        """Whether the text encoder's adapter has just been trained for the last time, and the rest goes on."""
+        return bool(self._words) and self.step == self.until < self.total
+
+    def _moving(self) -> list[AdapterLayer]:
+        """The layers that are still trained."""
+        resting = self.step >= self.until
+        return [
+            layer for name, layer in self.adapter.items()
+            if not (resting and self.adapter.seats[name].target.part == "text_encoder")
+        ]  # fmt: skip
+
+    def _rest(self) -> None:
+        """Train the text encoder's adapter no more, once its steps are done: so in a run as after a resume."""
+        if self.step >= self.until:
+            for group in self._words:
+                if not self.flat.groups[group].frozen:
+                    self.flat.groups[group].freeze()
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -119,14 +163,59 @@ class Member:
             self._scaler.restore(tensors["scaler"])
         self.step = step
         self.progress.clear(step)
+        self._rest()
 
 
 def part_rates(config: RunConfig) -> dict[Part, float]:
-    """The learning rate of each part that is trained; a rate of 0 leaves the part out."""
-    chosen, targets = config.optim, config.adapter.targets
-    rates: dict[Part, tuple[bool, float | None]] = {
-        "unet": (targets.unet, chosen.unet_learning_rate),
-        "text_encoder": (targets.text_encoder, chosen.text_encoder_learning_rate),
-    }
-    found = {part: chosen.learning_rate if own is None else own for part, (on, own) in rates.items() if on}
+    """The learning rate of each part that is trained; a rate of 0 leaves the part out. Of several text encoders, the
+    highest."""
+    targets = config.adapter.targets
+    parts: dict[Part, bool] = {"unet": targets.unet, "text_encoder": targets.text_encoder}
+    found = {part: max(_rates(config, part)) for part, on in parts.items() if on}
     return {part: rate for part, rate in found.items() if rate > 0}
+
+
+def rate_of(config: RunConfig, part: Part, encoder: int | None = None) -> float:
+    """The learning rate of a part; `encoder` counts the text encoders where there are several."""
+    rates = _rates(config, part)
+    return rates[(encoder or 1) - 1] if len(rates) > 1 else rates[0]
+
+
+def _rates(config: RunConfig, part: Part) -> tuple[float, ...]:
+    chosen = config.optim
+    own = chosen.unet_learning_rate if part == "unet" else chosen.text_encoder_learning_rate
+    if own is None:
+        return (chosen.learning_rate,)
+    return own if isinstance(own, tuple) else (own,)
+
+
+def lora_plus(config: RunConfig) -> dict[Part, float]:
+    """The ratio of LoRA+ in each part that has one."""
+    chosen = config.optim
+    ratios: dict[Part, float | None] = {"unet": chosen.unet_lora_plus, "text_encoder": chosen.text_encoder_lora_plus}
+    found = {part: chosen.lora_plus if own is None else own for part, own in ratios.items()}
+    return {part: ratio for part, ratio in found.items() if ratio is not None}
+
+
+def text_encoder_until(config: RunConfig, total: int) -> int:
+    """The steps after which the text encoder's adapter rests; all of them where nothing says otherwise."""
+    until = config.train.text_encoder_until
+    if until is None:
+        return total
+    return until if isinstance(until, int) else ceil(until * total)
+
+
+def trained(config: RunConfig, targets: Iterable[Target]) -> list[Target]:
+    """The targets in parts that learn: those with rate 0 have no adapter at all.
+
+    Raises ConfigError when there is not a rate for each of the text encoders.
+    """
+    found = list(targets)
+    rates = _rates(config, "text_encoder")
+    encoders = {target.encoder or 1 for target in found if target.part == "text_encoder"}
+    if len(rates) > 1 and len(rates) != len(encoders):
+        what = f"{len(rates)} rates are given, and the base has {len(encoders)} text encoders"
+        fix = f"give {len(encoders)} rates, or one for all"
+        raise ConfigError(Problem("E-CFG-133", what, "optim.text_encoder_learning_rate", fix))
+    parts = part_rates(config)
+    return [each for each in found if each.part in parts and rate_of(config, each.part, each.encoder) > 0]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from impasto.engine.layers import Row
 
 INK, PAPER, QUIET = "#222222", "#ffffff", "#8a8f98"
 
@@ -28,6 +32,72 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float], *, title: str) -> 
     drawn = BytesIO()
     figure.savefig(drawn, format="png")
     return drawn.getvalue()
+
+
+def blocks(rows: Sequence[Row], *, title: str) -> bytes:
+    """The base's blocks as a U, with text encoders beside it, coloured by rank and by learning rate: a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.5, 5.2), dpi=120, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left")
+    measures = [("rank", lambda row: row.rank), ("learning rate", lambda row: row.rate)]
+    for axes, (name, measure) in zip(figure.subplots(1, 2), measures, strict=True):
+        found: dict[tuple[float, float], list[float]] = {}
+        labels: dict[tuple[float, float], str] = {}
+        for row in rows:
+            at = _place(row, rows)
+            labels[at] = str(row.block) if row.block is not None else f"text {row.encoder or ''}".strip()
+            found.setdefault(at, []).extend([] if (value := measure(row)) is None else [float(value)])
+        axes.set_title(name if any(found.values()) else f"{name}: this kind has none", loc="left", fontsize=10)
+        _boxes(axes, labels, found)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png")
+    return drawn.getvalue()
+
+
+def _place(row: Row, rows: Sequence[Row]) -> tuple[float, float]:
+    """Down at the left, the middle at the foot, up at the right, text encoders beside."""
+    if row.block is None:
+        return 3.3, -float(row.encoder or 1)
+    down = [each.block for each in rows if each.stage == "down" and each.block is not None]
+    up = [each.block for each in rows if each.stage == "up" and each.block is not None]
+    deepest = max([max(down, default=0) - min(down, default=0), max(up, default=0) - min(up, default=0)])
+    match row.stage:
+        case "down":
+            return 0.0, -float(row.block - min(down))
+        case "up":
+            return 2.0, float(row.block - max(up))
+        case _:
+            middle = [each.block for each in rows if each.stage == "mid" and each.block is not None]
+            return 1.0, -float(deepest + 1 + row.block - min(middle))
+
+
+def _boxes(
+    axes: Any, labels: Mapping[tuple[float, float], str], found: Mapping[tuple[float, float], list[float]]
+) -> None:
+    from matplotlib import colormaps
+    from matplotlib.patches import FancyBboxPatch
+
+    every = [value for values in found.values() for value in values]
+    low, high = (min(every), max(every)) if every else (0.0, 1.0)
+    for (x, y), label in labels.items():
+        values = found[x, y]
+        mean = sum(values) / len(values) if values else 0.0
+        share = (mean - low) / (high - low) if high > low else 0.5
+        colour = colormaps["YlGnBu"](0.12 + 0.6 * share) if values else "#eeeeee"
+        axes.add_patch(FancyBboxPatch((x, y), 0.86, 0.7, boxstyle="round,pad=0.02", facecolor=colour, edgecolor=QUIET))
+        span = (
+            ""
+            if not values
+            else f"{min(values):.3g}"
+            if min(values) == max(values)
+            else (f"{min(values):.3g} to {max(values):.3g}")
+        )
+        axes.text(x + 0.05, y + 0.35, label, fontsize=7, color=INK, va="center")
+        axes.text(x + 0.82, y + 0.35, span, fontsize=7, color=INK, va="center", ha="right")
+    axes.set_xlim(-0.1, 4.3 if any(x > 3 for x, _ in labels) else 3.0)
+    axes.set_ylim(min((y for _, y in labels), default=0) - 0.2, 1.0)
+    axes.axis("off")
 
 
 def running_mean(values: Sequence[float], back: int = 25) -> list[float]:

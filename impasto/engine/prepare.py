@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from hashlib import sha256
 from itertools import groupby
 
 import torch
@@ -30,8 +31,10 @@ from impasto.engine.device import Compute
 from impasto.engine.member import part_rates
 from impasto.errors import DataError, Problem
 from impasto.events import Event
-from impasto.families.detect import Card
+from impasto.families.config import Merged
+from impasto.families.detect import Card, Part
 from impasto.families.family import Family, ImageEncoder
+from impasto.files import canonical
 from impasto.store import Store
 
 Tell = Callable[[Event], None]
@@ -80,6 +83,14 @@ def grouped(problems: Sequence[Problem], most: int = 5) -> Iterator[Problem]:
             yield Problem(code, f"and {len(found) - most} more of this kind")
 
 
+def fingerprint(store: Store, card: Card, part: Part, merged: Sequence[Merged]) -> str:
+    """Of a part of the base as it is trained on: of its file, and of the adapters that are merged into it."""
+    own = store.fingerprint(card.weights(part))
+    if not merged:
+        return own
+    return sha256(canonical([own, [[store.fingerprint(each.path), each.weight] for each in merged]])).hexdigest()
+
+
 class Source:
     """Turns micro-batches into batches: encoded pictures and captions, from the store or made on the spot."""
 
@@ -95,7 +106,7 @@ class Source:
         self._learns_words = "text_encoder" in part_rates(config)
         self._vae: ImageEncoder | None = None
         self._vae_print = store.fingerprint(card.weights("vae"))
-        self._text_print = store.fingerprint(card.weights("text_encoder"))
+        self._text_print = fingerprint(store, card, "text_encoder", config.model.merged)
 
     def fill(self, tell: Tell) -> None:
         """Encode whatever a visit can ask for and the store lacks. Nothing to do on the second run."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from impasto import adapters, events, families, objectives
 from impasto.checks import check, check_together
@@ -23,7 +24,7 @@ from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
 from impasto.engine import device, opening, prepare
 from impasto.engine.device import Compute
-from impasto.engine.member import Member, part_rates
+from impasto.engine.member import Member, trained
 from impasto.engine.proving import Witness
 from impasto.engine.session import Session, Show, StopAsked
 from impasto.engine.signals import StopRequest
@@ -34,6 +35,8 @@ from impasto.families import detect
 from impasto.families.detect import Card
 from impasto.families.family import Family
 from impasto.store import Store, default_root
+from impasto.weights import file, starting
+from impasto.weights.merge import merge_all
 
 
 def train(
@@ -119,8 +122,10 @@ class Fleet:
         for session in self._sessions:
             session.tell(events.Phase(name="load"))
         family = families.load(card, config.model, device=compute.device, dtype=compute.dtype)
+        merge_all(family.targets(), config.model.merged)
         for session in self._sessions:  # before any picture is encoded: what does not go with this base is refused
             objectives.build(session.config.objective, family.process, session.config.train.seed)
+            adapters.seats(session.config.adapter, trained(session.config, family.targets()))
         trainer = Trainer(family, compute, config.device.rows)
         for session in self._sessions:
             self._admit(session, trainer, totals[str(session.folder.path)], held)
@@ -132,13 +137,16 @@ class Fleet:
         source = prepare.Source(config, session.feed, session.card, family, compute, self._store)
         source.fill(session.tell)
         held.enter_context(source.live())
-        session.member = member(config, family, compute, total)
+        saved = session.newest()
+        session.member, notes = member(config, family, compute, total, saved.tensors["adapter"] if saved else None)
+        for note in notes:
+            session.tell(events.Noted(text=note))
         session.member.feed(Loader(source.step, last=total))
         held.callback(session.member.close)
         session.held_out = [source.batch(micro) for micro in session.feed.held_out]
-        base_hash = self._store.fingerprint(session.card.weights("unet"))
+        base_hash = prepare.fingerprint(self._store, session.card, "unet", config.model.merged)
         session.teller = Teller(config, session.card, session.feed, compute, base_hash, uuid.uuid4().hex, total)
-        session.restore()
+        session.restore(saved)
         session.begin()
         trainer.add(session.member)
 
@@ -188,13 +196,23 @@ class Fleet:
             session.member.close()
 
 
-def member(config: RunConfig, family: Family, compute: Compute, total: int) -> Member:
-    """A run's member before its first step. Parts whose learning rate is 0 have no adapter at all."""
-    rates = part_rates(config)
-    targets = [target for target in family.targets() if target.part in rates]
-    adapter = adapters.build(config.adapter, targets, config.train.seed).to(compute.device)
+def member(
+    config: RunConfig, family: Family, compute: Compute, total: int, saved: Mapping[str, Tensor] | None = None
+) -> tuple[Member, list[str]]:
+    """A run's member before its first step, and what there is to tell of its start.
+
+    Parts whose learning rate is 0 have no adapter at all. `saved` is the adapter in the run's checkpoint, if it has
+    one: it decides the sizes where a file did, which may be gone.
+    """
+    start, sizes, begun = config.adapter.start, None, None
+    if start is not None:
+        begun = file.load(start.path)[0] if saved is None else saved
+        sizes = starting.sizes(start.path, begun) if start.sizes == "file" else None
+    adapter = adapters.build(config.adapter, trained(config, family.targets()), config.train.seed, sizes)
+    notes = list(starting.take_over(adapter, start.path, begun)) if start and begun and saved is None else []
     objective = objectives.build(config.objective, family.process, config.train.seed)
-    return Member(config, adapter, objective, total, scaled=compute.dtype == torch.float16)
+    adapter = adapter.to(compute.device)
+    return Member(config, adapter, objective, total, scaled=compute.dtype == torch.float16), notes
 
 
 def first(session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -77,11 +78,15 @@ class Session:
         ends = [each.step for each in self.log.read() if isinstance(each, events.Finished)]
         return ends[-1] if ends and self.folder.final.is_file() else -1
 
-    def restore(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one."""
+    def newest(self) -> checkpoint.Checkpoint | None:
+        """The newest whole checkpoint, if there is one."""
         found, refused = checkpoint.latest(self.folder)
         for problem in refused:
             self.tell(events.Warned(code=problem.code, text=str(problem)))
+        return found
+
+    def restore(self, found: checkpoint.Checkpoint | None) -> None:
+        """Go on from a checkpoint, if there is one."""
         if found is not None:
             self.member.restore(found.step, found.tensors)
             self._checkpointed = found.step
@@ -98,6 +103,8 @@ class Session:
 
     def after_step(self, trainer: Trainer, witness: Witness, poll: Poll) -> None:
         """Report what the step did, then do what is due: preview, validation, save, stop, finish."""
+        if self.member.comes_to_rest:
+            self.tell(events.Noted(text=f"the text encoder's adapter rests from step {self.member.step} on"))
         asked = control.requests(self.folder)
         if asked or self.done or self._report_due(trainer):
             self.report(trainer)
@@ -125,6 +132,7 @@ class Session:
         if not progress.losses:
             return
         rows = torch.stack([torch.stack(each).float() for each in (progress.losses, progress.norms, progress.skips)])
+        bounds = torch.stack(progress.bounds).tolist() if progress.bounds else None
         elapsed, memory = time.monotonic() - self._clock, trainer.compute.memory()
         for at, (loss, norm, skip) in enumerate(rows.T.tolist()):
             step = progress.first + at + 1
@@ -135,6 +143,7 @@ class Session:
                     events.Step(
                         step=step, epoch=self.feed.plan.epoch_of(step - 1), loss=_finite(loss), norm=_finite(norm),
                         rates=rates, seconds=elapsed / len(progress.losses), skipped=sum(self._skipped), memory=memory,
+                        **_bounded(bounds[at] if bounds else None),
                     )
                 )  # fmt: skip
         progress.clear(self.member.step)
@@ -277,6 +286,14 @@ class Session:
         """This run is over; the others of its fleet are not."""
         for problem in error.problems:
             self.tell(events.Failed(code=problem.code, text=str(problem)))
+
+
+def _bounded(found: list[float] | None) -> dict[str, Any]:
+    """What a step says of lengths, where layers are kept from growing longer."""
+    if found is None:
+        return {}
+    count, mean, largest = found
+    return {"shortened": int(count), "length": _finite(mean), "longest": _finite(largest)}
 
 
 def _finite(value: float) -> float | None:

@@ -16,7 +16,7 @@ from impasto.config import RunConfig, fingerprint
 from impasto.data.config import Role
 from impasto.data.examples import Example
 from impasto.engine.device import Compute
-from impasto.engine.member import part_rates
+from impasto.engine.member import part_rates, text_encoder_until
 from impasto.engine.prepare import Feed
 from impasto.families.detect import Card
 from impasto.files import JSON
@@ -77,7 +77,13 @@ class Teller:
             "seed": self.config.train.seed,
             "steps": self.total,
             "config": fingerprint(self.config),
-            "base": {"name": self.card.name, "family": self.card.family, "sha256": self.base_hash},
+            "text_encoder_until": text_encoder_until(self.config, self.total),
+            "base": {
+                "name": self.card.name,
+                "family": self.card.family,
+                "sha256": self.base_hash,
+                "merged": [{"file": each.path.name, "weight": each.weight} for each in self.config.model.merged],
+            },
             "pictures": {
                 "train": len(self._role("train")),
                 "regularization": len(self._role("regularization")),

@@ -10,6 +10,7 @@ from impasto.families.detect import Card
 if TYPE_CHECKING:
     import torch
 
+    from impasto.adapters.targets import Target
     from impasto.families.family import Family
 
 
@@ -20,3 +21,12 @@ def load(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype) 
             from impasto.families.sd import Modules, StableDiffusion
 
             return StableDiffusion(card, model, Modules.load(card, dtype, device), device)
+
+
+def outline(card: Card) -> list[Target]:
+    """The layers of the base that `card` describes, with their shapes and without their numbers: no weight is read."""
+    match card.family:
+        case "sd1":
+            from impasto.families.sd import outline as sd_outline
+
+            return sd_outline(card)

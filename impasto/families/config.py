@@ -6,9 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from impasto.schema import Section
+from impasto.schema import FilePath, Section
 
 Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Merged(Section):
+    """An adapter that is made part of the base before training."""
+
+    path: FilePath
+    """The adapter file."""
+
+    weight: float = 1.0
+    """How much of it: 1 as it was trained, 0.5 half of it."""
 
 
 class Model(Section):
@@ -17,6 +27,10 @@ class Model(Section):
     path: Annotated[str, Field(min_length=1, max_length=4096)] = "pocket"
     """The base: `pocket` (the small model that comes with impasto) or a folder in diffusers' layout. A
     relative path starts at the folder of the settings file, or on the command line at the current folder."""
+
+    merged: Annotated[tuple[Merged, ...], Field(strict=False)] = ()
+    """Adapter files that are merged into the base, in this order: training goes on from there, and the new adapter is
+    to be used together with them."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """How the base is held and computed. `auto`: bf16 where the device is fast in it, else fp32. The adapter's own

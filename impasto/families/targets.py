@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from impasto.adapters.targets import Part, Role, Target
+from impasto.families.blocks import Number, unet_blocks
 from impasto.families.names import kohya_name
 
 USUAL = frozenset({"Transformer2DModel", "CLIPAttention", "CLIPMLP"})
@@ -31,13 +32,16 @@ ROLES: Mapping[str, Role] = {
 
 def sd_targets(unet: nn.Module, text_encoder: nn.Module | None) -> list[Target]:
     """Every layer of Stable Diffusion 1.x that an adapter may ride on, in the order of the model."""
-    found = list(select("unet", unet))
+    found = list(select("unet", unet, blocks=unet_blocks(unet)))
     return found if text_encoder is None else [*found, *select("text_encoder", text_encoder)]
 
 
-def select(part: Part, model: nn.Module, *, encoder: int | None = None) -> Iterator[Target]:
+def select(
+    part: Part, model: nn.Module, *, encoder: int | None = None, blocks: Number = lambda path: None
+) -> Iterator[Target]:
     """The linear and convolution layers inside the adapted classes of `model`; embeddings, norms, `conv_in` and
-    `conv_out` are in none of them. `encoder` numbers the text encoder where a family has several."""
+    `conv_out` are in none of them. `encoder` numbers the text encoder where a family has several, `blocks` tells which
+    block a path is in."""
     owners = {path: type(module).__name__ for path, module in model.named_modules()}
     for path, module in model.named_modules():
         if not isinstance(module, nn.Linear | nn.Conv2d):
@@ -51,6 +55,8 @@ def select(part: Part, model: nn.Module, *, encoder: int | None = None) -> Itera
                 role=_role(path),
                 module=module,
                 default=bool(above & USUAL),
+                block=blocks(path),
+                encoder=encoder,
             )
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from impasto.schema import NaturalFloat, NaturalInt, PositiveFloat, PositiveInt, Section, Share, default_kind
 
 Rate = Annotated[float, Field(ge=0.0, le=100.0)]
+Ratio = Annotated[float, Field(gt=0.0, le=1000.0)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -164,8 +165,19 @@ class Optim(Section):
     unet_learning_rate: Rate | None = None
     """The rate for the U-Net's adapter. Unset: learning_rate. 0 leaves it out."""
 
-    text_encoder_learning_rate: Rate | None = None
-    """The rate for the text encoder's adapter. Unset: learning_rate. 0 leaves it out."""
+    text_encoder_learning_rate: Rate | Annotated[tuple[Rate, ...], Field(strict=False, min_length=1)] | None = None
+    """The rate for the text encoder's adapter; of a base with several text encoders, one for all or a list with one
+    for each. Unset: learning_rate. 0 leaves it out."""
+
+    lora_plus: Ratio | None = None
+    """LoRA+ (Hayou et al. 2024): the rate of LoRA's `up`, which starts as zero, is so many times that of the rest. 4 to
+    16 is usual. Unset: the same rate."""
+
+    unet_lora_plus: Ratio | None = None
+    """The same for the U-Net's adapter. Unset: lora_plus."""
+
+    text_encoder_lora_plus: Ratio | None = None
+    """The same for the text encoder's adapter. Unset: lora_plus."""
 
     schedule: Schedule = Constant()
     """How the rate changes over the run."""

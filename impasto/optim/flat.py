@@ -32,12 +32,23 @@ class FlatGroup:
             assert parameter.device == device, "a group is on one device"
             self._views.append((parameter, self._take(parameter, start), start * self.values.element_size()))
         self.values.grad = self.grads
+        self.frozen = False
+
+    def freeze(self) -> None:
+        """Train these no more: no gradient reaches them, and an optimizer passes over what has none."""
+        self.frozen = True
+        self.values.grad = None
+        self.grads.zero_()
+        for parameter, _, _ in self._views:
+            parameter.requires_grad_(False)
+            parameter.grad = None
 
     def check(self) -> None:
         """Assert that nobody took a parameter or a gradient away: `Module.to`, `zero_grad(set_to_none=True)` would."""
         origin = self.values.data_ptr()
         for parameter, grad, offset in self._views:
-            assert parameter.grad is grad, "a gradient was replaced; zero gradients through the optimizer"
+            if not self.frozen:
+                assert parameter.grad is grad, "a gradient was replaced; zero gradients through the optimizer"
             assert parameter.data_ptr() == origin + offset, "a parameter was moved after it was made flat"
 
     def _take(self, parameter: nn.Parameter, start: int) -> Tensor:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from impasto.adapters.reading import from_file
-from impasto.adapters.targets import Layer
+from impasto.adapters.targets import Layer, Target
+from impasto.errors import ModelFileError, Problem
+from impasto.families.config import Merged
+from impasto.weights import file
 
 
 def by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -32,3 +36,30 @@ def merge(base: Layer, held: Mapping[str, Tensor], strength: float = 1.0) -> Non
     base.weight.copy_(torch.lerp(base.weight.float(), weight.float(), strength))
     if bias is not None and base.bias is not None:
         base.bias.copy_(torch.lerp(base.bias.float(), bias.float(), strength))
+
+
+def merge_file(targets: Mapping[str, Target], path: Path, tensors: Mapping[str, Tensor], weight: float) -> None:
+    """Add `weight` times what the file adds to each layer, to the base in memory.
+
+    Raises ModelFileError (exit code 7) when it is no adapter of this base, naming what does not fit.
+    """
+    layers = by_layer(tensors)
+    strange = [name for name in layers if name not in targets]
+    if strange or not layers:
+        what = f"{len(strange)} of its {len(layers)} layers have no place in this base, among them {strange[:1]}"
+        fix = "use the base it was trained on; `impasto inspect` tells what the file is"
+        raise ModelFileError(Problem("E-MOD-040", what, str(path), fix))
+    for name, held in layers.items():
+        try:
+            merge(targets[name].layer, held, weight)
+        except (KeyError, ValueError) as error:
+            fix = "use the base it was trained on"
+            raise ModelFileError(Problem("E-MOD-041", f"{name} does not fit: {error}", str(path), fix)) from None
+
+
+def merge_all(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
+    """Make a base in memory the one that the settings mean: its files, and the adapters that are part of it."""
+    if merged:
+        places = {target.name: target for target in targets}
+        for each in merged:
+            merge_file(places, each.path, file.load(each.path)[0], each.weight)

@@ -179,6 +179,7 @@ def _network(adapter: Any) -> dict[str, object]:
         "ss_network_dim": rank,
         "ss_network_alpha": adapter.get("alpha") or (None if rank is None else float(rank)),
         "ss_network_dropout": adapter.get("dropout", 0.0),
+        "ss_scale_weight_norms": adapter.get("max_norm"),
     }
     more: dict[str, object] = {"algo": lycoris} if lycoris else {}
     more |= {key: adapter[key] for key in ("dropout", "rank_dropout", "module_dropout") if adapter.get(key)}
@@ -216,10 +217,7 @@ def _objective(chosen: Any, facts: Facts) -> dict[str, object]:
 
 def _absent() -> dict[str, object]:
     """What every file of sd-scripts tells and there is nothing of here."""
-    none = (
-        "face_crop_aug_range max_validation_steps resize_interpolation scale_weight_norms sd_scripts_commit_hash "
-        "validation_seed"
-    )
+    none = "face_crop_aug_range max_validation_steps resize_interpolation sd_scripts_commit_hash validation_seed"
     no = "fp8_base fp8_base_unet full_fp16 lowram v2"
     told: dict[str, object] = {f"ss_{key}": None for key in none.split()}
     return told | {f"ss_{key}": False for key in no.split()} | {"ss_validation_split": 0.0}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,11 @@ from impasto.adapters.reading import READERS
 from impasto.adapters.targets import Part, Target
 from impasto.errors import ModelFileError, Problem
 from impasto.families import detect
-from impasto.families.config import Model
+from impasto.families.config import Merged, Model
 from impasto.families.sd import Modules
 from impasto.families.targets import sd_targets
 from impasto.weights import file
-from impasto.weights.merge import by_layer, merge
+from impasto.weights.merge import by_layer, merge, merge_all
 
 ADAPTER = "proof"
 LIMIT = 1 / 255
@@ -69,8 +69,12 @@ class Proof:
 class Prover:
     """Opens adapter files on a base of its own, read from disk at the first proof and kept for the next."""
 
-    def __init__(self, folder: Path, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, folder: Path, *, device: torch.device, dtype: torch.dtype, merged: Sequence[Merged] = ()
+    ) -> None:
+        """`merged` are adapters that are part of the base."""
         self._folder = folder
+        self._merged = merged
         self._device = device
         self._dtype = dtype
         self._base: _Base | None = None
@@ -88,7 +92,7 @@ class Prover:
             return self._reread(
                 path, tensors, names, lambda fresh: _difference(path, scene(fresh), reference, limit, "impasto")
             )
-        base = self._base or _Base.load(self._folder, self._device, self._dtype)
+        base = self._base or _Base.load(self._folder, self._device, self._dtype, self._merged)
         self._base = None  # whatever goes wrong below, the next proof starts from the disk
         base.open(path)
         faults = base.faults(tensors, names)
@@ -107,6 +111,7 @@ class Prover:
         with _silence():
             modules = Modules.load(detect.look(Model(path=str(self._folder))), self._dtype, self._device)
         places = {target.name: target for target in sd_targets(modules.unet, modules.text)}
+        merge_all(places.values(), self._merged)
         if faults := _merge(places, tensors, names):
             raise _layers(path, faults, len(names), "impasto")
         return Proof(len(names), len(names), compare(modules), "impasto")
@@ -124,10 +129,11 @@ class _Base:
     pipeline: Any
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> _Base:
+    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype, merged: Sequence[Merged]) -> _Base:
         with _silence():
             modules = Modules.load(detect.look(Model(path=str(folder))), dtype, device)
             places = {target.name: target for target in sd_targets(modules.unet, modules.text)}
+            merge_all(places.values(), merged)
             writes = {name: _writes(target.module) for name, target in places.items()}
             return cls(modules, places, writes, _pipeline(modules))
 

@@ -61,10 +61,7 @@ def test_every_name_and_shape_is_that_of_published_files(targets: list[Target], 
     names = {target.name for target in few}
     assert made == {key: shape for key, shape in wanted.items() if key.partition(".")[0] in names}
     layers = {key.partition(".")[0] for key in wanted}
-    chosen = adapters.targets.wanted(targets, config.targets, conv=config.convolves)
-    if isinstance(config, Ia3):
-        chosen = adapters.ia3.choose(chosen)
-    assert {target.name for target in chosen} == layers
+    assert {seat.target.name for seat in adapters.seats(config, targets)} == layers
 
 
 def one_of_each(targets: list[Target]) -> list[Target]:

@@ -10,9 +10,9 @@ import torch
 from impasto import adapters
 from impasto.adapters.config import Adapter as Config
 from impasto.adapters.config import Boft, Full, Glora, Ia3, Loha, Lokr, Lora, Oft
-from impasto.engine.sample import merge
 from impasto.errors import ModelFileError
 from impasto.families.family import Family
+from impasto.weights.merge import merge_file as merge
 
 KINDS: list[Config] = [
     Lora(rank=2, conv_rank=2, decompose=True), Loha(rank=2), Lokr(rank=2), Glora(rank=2), Ia3(), Full(conv=True),

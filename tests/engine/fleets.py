@@ -14,7 +14,7 @@ from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.loader import Loader
 from impasto.engine.device import Compute
-from impasto.engine.member import Member, part_rates
+from impasto.engine.member import Member, trained
 from impasto.engine.trainer import Trainer
 from impasto.families import detect
 from impasto.families.config import Model
@@ -67,8 +67,7 @@ def _batch(family: Family, settings: RunConfig, step: int, at: int, side: int) -
 
 
 def member(family: Family, settings: RunConfig, *, count: int = 1, sides: Sequence[int] = (8, 8)) -> Member:
-    rates = part_rates(settings)
-    adapter = adapters.build(settings.adapter, [t for t in family.targets() if t.part in rates], settings.train.seed)
+    adapter = adapters.build(settings.adapter, trained(settings, family.targets()), settings.train.seed)
     objective = objectives.build(settings.objective, family.process, settings.train.seed)
     made = Member(settings, adapter, objective, total=100, scaled=False)
     made.feed(Loader(lambda step: batches(family, settings, step, count=count, sides=sides), last=100, ahead=0))

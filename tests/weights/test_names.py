@@ -43,12 +43,12 @@ def test_every_name_and_shape_is_that_of_sd_scripts(
 
 
 def test_only_the_large_kernels_take_the_rank_of_convolutions(targets: list[Target]) -> None:
-    chosen = adapters.targets.choose(targets, Lora(rank=8, conv_rank=2))
+    chosen = {seat.target.name: seat.sized for seat in adapters.seats(Lora(rank=8, conv_rank=2), targets)}
     prefix = "lora_unet_up_blocks_1_resnets_0_"
-    ranks = {name.removeprefix(prefix): size.rank for name, (_, size) in chosen.items() if name.startswith(prefix)}
+    ranks = {name.removeprefix(prefix): size.rank for name, size in chosen.items() if name.startswith(prefix)}
     assert ranks == {"conv1": 2, "conv2": 2, "time_emb_proj": 8, "conv_shortcut": 8}
-    assert chosen["lora_unet_down_blocks_0_downsamplers_0_conv"][1].rank == 2
-    assert chosen["lora_unet_mid_block_attentions_0_proj_in"][1].rank == 8
+    assert chosen["lora_unet_down_blocks_0_downsamplers_0_conv"].rank == 2
+    assert chosen["lora_unet_mid_block_attentions_0_proj_in"].rank == 8
 
 
 def test_the_layers_outside_the_blocks_are_never_adapted(targets: list[Target]) -> None:
@@ -70,7 +70,7 @@ def test_each_layer_knows_what_it_does(targets: list[Target]) -> None:
 
 def test_a_base_without_text_encoder_has_targets_too(parts: tuple[nn.Module, nn.Module]) -> None:
     unet, _ = parts
-    chosen = adapters.targets.choose(sd_targets(unet, None), Lora())
+    chosen = adapters.seats(Lora(), sd_targets(unet, None))
     assert len(chosen) == 192
 
 

@@ -1,0 +1,42 @@
+"""How the blocks of a U-Net are counted: as sd-scripts does, so that lists of ranks and rates mean the same here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from impasto.adapters.targets import Block, Numbering, Stage
+
+Number = Callable[[str], Block | None]
+
+
+def unet_blocks(unet: Any, *, xl: bool = False) -> Number:
+    """Which block a dotted path inside a diffusers U-Net belongs to; None for what is in none.
+
+    A block is one ResNet, the attention after it, and a sampler at the end of a level. On the way down a sampler has a
+    block of its own, and the first block is the convolution at the entrance; on the way up it shares the last one.
+    Stable Diffusion XL (`xl`) counts the time embedding and the exit too, and three blocks in the middle.
+    """
+    down = [len(level.resnets) + (level.downsamplers is not None) for level in unet.down_blocks]
+    up = [len(level.resnets) for level in unet.up_blocks]
+    around = 1 if xl else 0
+    counted = Numbering(1 + sum(down), 3 if xl else 1, sum(up), before=around, after=around)
+
+    def block(stage: Stage, at: int) -> Block:
+        return Block(counted.number(stage, at), stage, at, counted)
+
+    def number(path: str) -> Block | None:
+        match path.split("."):
+            case ["down_blocks", level, "downsamplers", *_]:
+                return block("down", sum(down[: int(level) + 1]))
+            case ["down_blocks", level, _, at, *_]:
+                return block("down", 1 + sum(down[: int(level)]) + int(at))
+            case ["mid_block", kind, at, *_]:
+                return block("mid", 0 if not xl else 1 if kind == "attentions" else 2 * int(at))
+            case ["up_blocks", level, "upsamplers", *_]:
+                return block("up", sum(up[: int(level) + 1]) - 1)
+            case ["up_blocks", level, _, at, *_]:
+                return block("up", sum(up[: int(level)]) + int(at))
+        return None
+
+    return number
