@@ -23,6 +23,7 @@ class Companions:
 
     def __init__(self, rules: Captions, root: Path, folders: Sequence[Below]) -> None:
         self._rules = rules
+        self._every_line = rules.lines == "random"
         self._root = root
         self._beside = {below.path: _Beside(below, rules.extensions) for below in folders}
         pictures = [_relative(below, name) for below in folders for name in below.pictures]
@@ -36,7 +37,7 @@ class Companions:
         """The caption of a picture and where it comes from; what is to be told goes to `findings`."""
         where = shown(os.path.join(below.path, name))
         own = self._metadata.captions.get(_relative(below, name))
-        if own is not None and (text := _told(cleaned(own, where), findings)):
+        if own is not None and (text := _told(cleaned(own, where, every_line=self._every_line), findings)):
             return text, "metadata"
         path = self._beside[below.path].of(name)
         if path is not None:
@@ -63,7 +64,7 @@ class Companions:
         """None: the file is unusable, which stops the run."""
         self._shared[path] += 1
         if path not in self._texts:
-            self._texts[path] = read_caption(Path(path))
+            self._texts[path] = read_caption(Path(path), every_line=self._every_line)
             findings += self._texts[path].findings
         return self._texts[path].caption
 

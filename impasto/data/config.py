@@ -48,8 +48,38 @@ class Captions(Section):
     tag_dropout: Share = 0.0
     """Chance that a tag is left out at a visit."""
 
+    keep_tokens_separator: Annotated[str, Field(max_length=16)] = ""
+    """A mark such as `|||`: tags before the first one and after the second stay in place, those between are shuffled
+    and dropped. It goes before `keep_tokens` in captions that have it, and is never part of what is learnt."""
+
+    secondary_separator: Annotated[str, Field(max_length=16)] = ""
+    """A mark such as `;;;` between tags that move and are dropped as one; it then becomes a separator."""
+
+    wildcards: bool = False
+    """Replace `{red|blue}` by one of its parts at each visit. `{{` and `}}` are braces that stay."""
+
+    lines: Literal["first", "random"] = "first"
+    """What a caption of several lines is: its first line, or another one at each visit."""
+
     dropout: Share = 0.0
     """Chance that the whole caption is left out at a visit: keeps the model usable without words."""
+
+    dropout_every_epochs: PositiveInt | None = None
+    """Leave all captions out in every so many epochs: with 4, in the fourth, the eighth ..."""
+
+    tag_warmup: PositiveInt | Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Steps over which captions grow to all their tags, in the order they are written: a whole number of steps, or a
+    share of all steps (0.5). Tags that are kept do not count. Unset: all from the start."""
+
+    tag_warmup_from: NaturalInt = 1
+    """With `tag_warmup`: the tags that captions begin with."""
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> Captions:
+        marks = [each for each in (self.separator, self.keep_tokens_separator, self.secondary_separator) if each]
+        if len(set(marks)) < len(marks):
+            raise ValueError("separator, keep_tokens_separator and secondary_separator must differ")
+        return self
 
 
 class Augment(Section):

@@ -7,7 +7,7 @@ plan     -> Source                micro-batches to batches, while training
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -23,6 +23,7 @@ from impasto.data import encode as encodings
 from impasto.data import pixels
 from impasto.data.batch import Batch, Conditioning
 from impasto.data.buckets import Placement
+from impasto.data.config import Captions
 from impasto.data.examples import Example, Scan, scan
 from impasto.data.plan import Micro, Plan, Visit, held_out
 from impasto.data.pools import pools
@@ -112,6 +113,12 @@ class Source:
         for done, caption in enumerate(unknown):
             _progress(tell, "encode captions", done, len(unknown))
             self._states(caption)
+        if not self._learns_words and (many := sum(self._is_many(*each) for each in self._captioned())):
+            text = (
+                f"{many} captions can be more than {VARIANTS} texts each, by shuffling, dropping or choosing; they are "
+                "encoded at each visit"
+            )
+            tell(events.Noted(text=text))
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -122,12 +129,13 @@ class Source:
 
     def step(self, step: int) -> list[Batch]:
         """The micro-batches of an optimizer step."""
-        return [self.batch(micro) for micro in self._feed.plan.step(step)]
+        return [self.batch(micro, step) for micro in self._feed.plan.step(step)]
 
-    def batch(self, micro: Micro) -> Batch:
-        """A micro-batch, on the device."""
+    def batch(self, micro: Micro, step: int = 0) -> Batch:
+        """A micro-batch of an optimizer step, on the device."""
         latents = [self._latents(visit, key) for visit, key in zip(micro.visits, micro.keys, strict=True)]
-        texts = [self._caption(visit, key) for visit, key in zip(micro.visits, micro.keys, strict=True)]
+        moment = words.Moment(step, self._steps, micro.epoch)
+        texts = [self._caption(visit, key, moment) for visit, key in zip(micro.visits, micro.keys, strict=True)]
         weights = [self._weight(visit) for visit in micro.visits]
         return Batch(
             keys=micro.keys,
@@ -185,18 +193,36 @@ class Source:
 
     # -- captions ------------------------------------------------------------------------------------------------
 
-    def _caption(self, visit: Visit, key: str) -> str:
-        rules = self._config.data.captions_of(self._config.data.sets[visit.set])
-        return words.visited(
-            self._feed.example(visit).caption, rules, dice.generator("caption", self._config.train.seed, key)
-        )
+    def _caption(self, visit: Visit, key: str, moment: words.Moment) -> str:
+        dataset, caption = self._config.data.sets[visit.set], self._feed.example(visit).caption
+        rules = self._config.data.captions_of(dataset)
+        if dataset.role == "validation":
+            return words.complete(caption, rules)
+        return words.visited(caption, rules, dice.generator("caption", self._config.train.seed, key), moment)
 
-    def _captions(self) -> Iterable[str]:
-        """Every caption that is worth keeping encoded."""
+    @cached_property
+    def _steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self._feed.plan.total_steps(self._config.train)
+
+    def _captioned(self) -> Iterator[tuple[str, Captions]]:
+        """Every caption that is changed by visits, with its rules."""
         for dataset, examples in zip(self._config.data.sets, self._feed.scan.examples, strict=True):
-            rules = self._config.data.captions_of(dataset)
-            for example in examples:
-                yield from words.variants(example.caption, rules, limit=VARIANTS) or ()
+            if dataset.role != "validation":
+                yield from ((example.caption, self._config.data.captions_of(dataset)) for example in examples)
+
+    def _is_many(self, caption: str, rules: Captions) -> bool:
+        return words.variants(caption, rules, limit=VARIANTS) is None
+
+    def _captions(self) -> Iterator[str]:
+        """Every caption that is worth keeping encoded."""
+        for caption, rules in self._captioned():
+            found = words.variants(caption, rules, limit=VARIANTS)
+            yield from (words.WITHOUT_WORDS,) if found is None else found
+        for dataset, examples in zip(self._config.data.sets, self._feed.scan.examples, strict=True):
+            if dataset.role == "validation":
+                rules = self._config.data.captions_of(dataset)
+                yield from (words.complete(example.caption, rules) for example in examples)
 
     def _cond(self, texts: list[str]) -> Conditioning:
         if self._learns_words or any(self._changes(text) for text in texts):

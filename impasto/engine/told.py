@@ -106,7 +106,7 @@ class Teller:
     def _tags(self) -> dict[str, dict[str, int]]:
         found: dict[str, Counter[str]] = {}
         for each in self._role("train"):
-            tags = (tag.strip().lower() for tag in each.caption.split(","))
+            tags = (tag.strip().lower() for tag in each.caption.replace("\n", ",").split(","))
             found.setdefault(each.path.parent.name, Counter()).update(tag for tag in tags if tag)
         return {name: dict(count) for name, count in found.items()}
 
