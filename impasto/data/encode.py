@@ -43,16 +43,22 @@ def latents_recipe(example: str, placement: Placement, *, flip: bool, alpha: str
     }
 
 
-def text_recipe(ids: Tensor, *, encoder: str, clip_skip: int, precision: str) -> Recipe:
-    """What an encoded caption depends on: its tokens, the encoder's weights, the layer taken and the precision."""
-    return {
+def text_recipe(cond: Conditioning, *, encoder: str, clip_skip: int, precision: str, emphasis: str = "off") -> Recipe:
+    """What an encoded caption depends on: its tokens, how much each counts and by which rule, how many are seen, the
+    encoder's weights, the layer taken and the precision."""
+    recipe = {
         "kind": "text",
         "format": FORMAT,
-        "ids": ids.tolist(),
+        **{name: value.tolist() for name, value in cond.items() if name != "mask"},
         "encoder": encoder,
         "clip_skip": clip_skip,
         "precision": precision,
     }
+    if "emphasis" in cond:
+        recipe["rule"] = emphasis
+    if "mask" in cond:
+        recipe["length"] = cond["mask"].sum(1).tolist()
+    return recipe
 
 
 def kept(blobs: Blobs | None, recipe: Recipe, make: Callable[[], Conditioning]) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from impasto.config import RunConfig
 from impasto.data import captions as words
 from impasto.data import encode as encodings
 from impasto.data import pixels
-from impasto.data.batch import Batch, Conditioning
+from impasto.data.batch import Batch, Conditioning, stacked
 from impasto.data.buckets import Placement
 from impasto.data.config import Captions
 from impasto.data.examples import Example, Scan, scan
@@ -227,8 +227,7 @@ class Source:
     def _cond(self, texts: list[str]) -> Conditioning:
         if self._learns_words or any(self._changes(text) for text in texts):
             return self._family.tokenize(texts)
-        states = [self._states(text) for text in texts]
-        return {name: torch.stack([each[name] for each in states]) for name in states[0]}
+        return stacked([self._states(text) for text in texts])
 
     def _changes(self, text: str) -> bool:
         return self._store is None or text not in self._kept_captions
@@ -245,10 +244,11 @@ class Source:
 
     def _text_recipe(self, cond: Conditioning) -> encodings.Recipe:
         return encodings.text_recipe(
-            cond["ids"],
+            cond,
             encoder=self._text_print,
             clip_skip=self._config.model.clip_skip,
             precision=self._compute.precision,
+            emphasis=self._config.model.emphasis,
         )
 
     def _encode_text(self, cond: Conditioning) -> Conditioning:

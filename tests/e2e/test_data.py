@@ -1,18 +1,25 @@
-"""What can be set for pictures and captions, in whole trainings: exact resumes, equal fleets, folders left as they were."""
+"""What can be set for pictures and captions, in whole trainings: exact resumes, equal fleets, folders untouched."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import impasto
 from impasto import events
+from impasto.__main__ import main
 from impasto.config import RunConfig
+from impasto.engine import sample
+from impasto.engine.config import Prompt
 from impasto.events import Event
+from impasto.families.config import Model
 from impasto.runs import control
 from impasto.runs.folder import RunFolder
+from impasto.weights import file
 from tests.data.pictures import tree
 from tests.engine import forks
 
@@ -89,3 +96,41 @@ def test_captions_with_too_many_variants_are_told_of(tiny_base: Path, pictures: 
     (folder,) = impasto.train([run], cache=pictures.parent / "cache")
     told = [each.text for each in impasto.history(folder) if isinstance(each, events.Noted)]
     assert any(text.startswith("1 captions can be more than 16 texts") for text in told)
+
+
+WORDS = {"clip_skip": 2, "max_tokens": 150, "emphasis": "plain", "token_padding": False}
+
+
+@pytest.mark.parametrize("adapter", [FROZEN_WORDS, {"rank": 4}], ids=["words kept", "words learnt"])
+def test_captions_are_read_alike_in_training_previews_proofs_and_samples(
+    tiny_base: Path, pictures: Path, adapter: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pictures / "0.txt").write_text("a (thing:1.4), [noise]" + ", long" * 20)
+    sections = {
+        "adapter": adapter,
+        "model": {"path": str(tiny_base), **WORDS},
+        "save": {"proof": "final", "precision": "fp32"},
+        "preview": {"prompts": [{"text": "a (thing:1.5)", "steps": 2}], "every_steps": 8, "at_start": False},
+    }
+    folder = resumes_exactly(tiny_base, pictures, {"captions": {"dropout": 0.2}}, **sections)
+    metadata = file.load(folder / "whole.safetensors")[1]
+    assert (metadata["ss_clip_skip"], metadata["ss_max_token_length"]) == ("2", "150")
+    monkeypatch.chdir(pictures.parent)
+    drawn, again, otherwise = (pictures.parent / f"{name}.png" for name in ("drawn", "again", "otherwise"))
+    adapter_file = str(folder / "whole.safetensors")
+    line = ["sample", "--model", str(tiny_base), "--adapter", adapter_file, "--prompt", "a (thing:1.5)", "--steps", "2"]
+    said = ["--clip-skip", "2", "--max-tokens", "150", "--emphasis", "plain", "--token-padding=false"]
+    for out, more in ((drawn, []), (again, said), (otherwise, ["--clip-skip", "1"])):
+        assert main([*line, *more, "--out", str(out)]) == 0
+    assert drawn.read_bytes() == again.read_bytes() != otherwise.read_bytes()
+    (preview,) = [each.file for each in impasto.history(folder) if isinstance(each, events.Preview)]
+    prompt = Prompt(text="a (thing:1.5)", steps=2)
+    model = Model(path=str(tiny_base), **WORDS)
+    shown = sample.draw(model, prompt, adapters=[(folder / "whole.safetensors", 1.0)], out=pictures.parent / "s.png")
+    ours, theirs = (np.asarray(Image.open(path), dtype=float) for path in (folder / "previews" / preview, shown))
+    assert np.abs(ours - theirs).mean() < 1.0
+
+
+def test_unlike_lengths_of_captions_train_in_a_fleet_as_alone(tiny_base: Path, pictures: Path) -> None:
+    model = {"path": str(tiny_base), "token_padding": False}
+    resumes_exactly(tiny_base, pictures, {"captions": {"tag_dropout": 0.5}}, model=model, adapter=FROZEN_WORDS)
