@@ -11,7 +11,7 @@ from typing import Literal
 from impasto.data.config import Captions
 from impasto.data.findings import Finding, listed, note, shown, stop
 from impasto.data.folders import Below, ending, folded
-from impasto.data.metadata import read_metadata
+from impasto.data.metadata import About, read_metadata
 from impasto.data.texts import Text, cleaned, read_caption
 
 Source = Literal["metadata", "file", "text", "folder", "empty"]
@@ -45,6 +45,10 @@ class Companions:
             if text or text is None:
                 return text or "", "file"
         return self._fallback(below, where)
+
+    def about(self, below: Below, name: str) -> About:
+        """What is known of a picture besides its caption."""
+        return self._metadata.about.get(_relative(below, name), About())
 
     def remarks(self) -> Iterable[Finding]:
         """What is to be told once all captions are asked for."""

@@ -43,6 +43,29 @@ def latents_recipe(example: str, placement: Placement, *, flip: bool, alpha: str
     }
 
 
+def mask_recipe(
+    mask: str | None, alpha: str | None, placement: Placement, *, flip: bool, size: tuple[int, int]
+) -> Recipe:
+    """What a mask at the size of latents depends on: its bytes, or those of the picture whose transparency it is, or
+    both; and its geometry."""
+    return {
+        "kind": "mask",
+        "format": FORMAT,
+        "mask": mask,
+        "transparency": alpha,
+        "resized": list(placement.resized),
+        "crop": list(placement.crop),
+        "bucket": [placement.bucket.width, placement.bucket.height],
+        "flip": flip,
+        "size": list(size),
+    }
+
+
+def shrunk(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask of pixels [H, W] as one of latents [1, h, w]: each place counts as its pixels do on average."""
+    return torch.nn.functional.interpolate(mask[None, None], size=size, mode="area")[0]
+
+
 def text_recipe(cond: Conditioning, *, encoder: str, clip_skip: int, precision: str, emphasis: str = "off") -> Recipe:
     """What an encoded caption depends on: its tokens, how much each counts and by which rule, how many are seen, the
     encoder's weights, the layer taken and the precision."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -137,11 +138,15 @@ class Source:
         moment = words.Moment(step, self._steps, micro.epoch)
         texts = [self._caption(visit, key, moment) for visit, key in zip(micro.visits, micro.keys, strict=True)]
         weights = [self._weight(visit) for visit in micro.visits]
+        size = (latents[0].shape[-2], latents[0].shape[-1])
+        masked = self._config.data.masks_of(self._config.data.sets[micro.set]).used
+        mask = self._moved(torch.stack([self._mask(visit, size) for visit in micro.visits])) if masked else None
         return Batch(
             keys=micro.keys,
             latents=self._moved(torch.stack(latents)),
             cond={name: self._moved(value) for name, value in self._cond(texts).items()},
             weight=self._moved(torch.tensor(weights)),
+            mask=mask,
         )
 
     # -- pictures ------------------------------------------------------------------------------------------------
@@ -166,10 +171,7 @@ class Source:
 
     def _encode(self, visit: Visit) -> dict[str, Tensor]:
         example = self._feed.example(visit)
-        loaded = pixels.load(example.path, background=self._config.data.alpha, placement=visit.placement, id=example.id)
-        if isinstance(loaded, Problem):
-            raise DataError(loaded)
-        shown = pixels.render(loaded, visit.placement, flip=visit.flip, color=visit.color)
+        shown = pixels.render(self._pixels(visit), visit.placement, flip=visit.flip, color=visit.color)
         with self._encoder():
             assert self._vae is not None
             mean, std = self._vae.encode(torch.from_numpy(shown)[None])
@@ -190,6 +192,35 @@ class Source:
                 yield
             finally:
                 self._vae = None
+
+    def _pixels(self, visit: Visit) -> pixels.Pixels:
+        example = self._feed.example(visit)
+        return _loaded(example.path, example.id, visit.placement, self._config.data.alpha)
+
+    def _mask(self, visit: Visit, size: tuple[int, int]) -> Tensor:
+        """What of a picture counts, [1, h, w] at the size of its latents."""
+        example = self._feed.example(visit)
+        by_alpha = self._config.data.masks_of(self._config.data.sets[visit.set]).alpha
+        if example.mask is None and not by_alpha:
+            return torch.ones(1, *size)
+        recipe = encodings.mask_recipe(
+            example.mask.id if example.mask else None, example.id if by_alpha else None, visit.placement,
+            flip=visit.flip, size=size,
+        )  # fmt: skip
+        new_each_time = self._feed.plan.pools[visit.set].live
+        store = None if new_each_time else self._store
+        return encodings.kept(store, recipe, lambda: self._render_mask(visit, size, by_alpha=by_alpha))["mask"]
+
+    def _render_mask(self, visit: Visit, size: tuple[int, int], *, by_alpha: bool) -> dict[str, Tensor]:
+        example, found = self._feed.example(visit), torch.ones(())
+        if example.mask is not None:
+            drawn = pixels.grey(_loaded(example.mask.path, example.mask.id, visit.placement, "black"))
+            found = found * torch.from_numpy(pixels.render_mask(drawn, visit.placement, flip=visit.flip))
+        alpha = self._pixels(visit).alpha if by_alpha else None
+        if alpha is not None:
+            found = found * torch.from_numpy(pixels.render_mask(alpha, visit.placement, flip=visit.flip))
+        whole = found.expand(visit.placement.bucket.height, visit.placement.bucket.width)
+        return {"mask": encodings.shrunk(whole, size)}
 
     # -- captions ------------------------------------------------------------------------------------------------
 
@@ -258,13 +289,21 @@ class Source:
     # -- the rest ------------------------------------------------------------------------------------------------
 
     def _weight(self, visit: Visit) -> float:
-        regularizes = self._feed.plan.pools[visit.set].role == "regularization"
-        return self._config.objective.prior_weight if regularizes else 1.0
+        dataset = self._config.data.sets[visit.set]
+        prior = self._config.objective.prior_weight if dataset.role == "regularization" else 1.0
+        return prior * dataset.weight * self._feed.example(visit).weight
 
     def _moved(self, value: Tensor) -> Tensor:
         if self._compute.device.type == "cuda":
             return value.pin_memory().to(self._compute.device, non_blocking=True)
         return value.to(self._compute.device)
+
+
+def _loaded(path: Path, id: str, placement: Placement, background: pixels.Background) -> pixels.Pixels:
+    found = pixels.load(path, background=background, placement=placement, id=id)
+    if isinstance(found, Problem):
+        raise DataError(found)
+    return found
 
 
 def _progress(tell: Tell, name: str, done: int, total: int) -> None:

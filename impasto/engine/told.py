@@ -92,7 +92,9 @@ class Teller:
     def _fingerprint(self) -> str:
         """Equal for the same pictures with the same captions and repeats, wherever they lie."""
         seen = sorted(
-            (each.id, each.caption, each.repeats, each.role) for found in self.feed.scan.examples for each in found
+            (each.id, each.caption, each.repeats, each.role, each.weight, each.mask.id if each.mask else "")
+            for found in self.feed.scan.examples
+            for each in found
         )
         return sha256(files.canonical(seen)).hexdigest()
 

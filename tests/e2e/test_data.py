@@ -10,15 +10,17 @@ import pytest
 from PIL import Image
 
 import impasto
-from impasto import events
+from impasto import events, families
 from impasto.__main__ import main
 from impasto.config import RunConfig
-from impasto.engine import sample
+from impasto.engine import device, prepare, sample
 from impasto.engine.config import Prompt
 from impasto.events import Event
+from impasto.families import detect
 from impasto.families.config import Model
 from impasto.runs import control
 from impasto.runs.folder import RunFolder
+from impasto.store import Store
 from impasto.weights import file
 from tests.data.pictures import tree
 from tests.engine import forks
@@ -134,3 +136,95 @@ def test_captions_are_read_alike_in_training_previews_proofs_and_samples(
 def test_unlike_lengths_of_captions_train_in_a_fleet_as_alone(tiny_base: Path, pictures: Path) -> None:
     model = {"path": str(tiny_base), "token_padding": False}
     resumes_exactly(tiny_base, pictures, {"captions": {"tag_dropout": 0.5}}, model=model, adapter=FROZEN_WORDS)
+
+
+def source(config: RunConfig, cache: Path) -> prepare.Source:
+    """What a run's batches come from."""
+    card, store = detect.look(config.model), Store(cache)
+    compute = device.choose(config.device, "fp32")
+    family = families.load(card, config.model, device=compute.device, dtype=compute.dtype)
+    return prepare.Source(config, prepare.look(config, card, store, lambda _: None), card, family, compute, store)
+
+
+def draw_masks(pictures: Path) -> Path:
+    """White on the left half, for every picture, in a folder of their own."""
+    masks = pictures.parent / "masks"
+    masks.mkdir()
+    for path in pictures.glob("*.png"):
+        with Image.open(path) as picture:
+            mask = Image.new("L", picture.size)
+            mask.paste(255, (0, 0, picture.width // 2, picture.height))
+            mask.save(masks / path.name)
+    return masks
+
+
+def test_batches_hold_masks_cut_and_mirrored_like_their_pictures(tiny_base: Path, pictures: Path) -> None:
+    data = {"masks": {"folder": str(draw_masks(pictures))}, "augment": {"flip": True}, "resolution": 16}
+    made = source(config(tiny_base, pictures, "masked", data), pictures.parent / "cache")
+    plan = made._feed.plan
+    sides = set()
+    for micro in plan.epoch(0):
+        batch = made.batch(micro)
+        assert batch.mask is not None
+        assert batch.mask.shape == (len(micro.visits), 1, *batch.latents.shape[-2:])
+        half = batch.mask.shape[-1] // 2
+        for mask, visit in zip(batch.mask[:, 0], micro.visits, strict=True):
+            seen, unseen = (mask[:, half:], mask[:, :half]) if visit.flip else (mask[:, :half], mask[:, half:])
+            assert float(seen.mean()) > 0.9 > 0.1 > float(unseen.mean())
+            sides.add(visit.flip)
+    assert sides == {False, True}
+
+
+def test_transparency_can_be_the_mask(tiny_base: Path, pictures: Path) -> None:
+    for path in pictures.glob("*.png"):
+        with Image.open(path) as picture:
+            alpha = Image.new("L", picture.size, 255)
+            alpha.paste(0, (0, 0, picture.width, picture.height // 2))
+            whole = picture.convert("RGBA")
+            whole.putalpha(alpha)
+        whole.save(path)
+    made = source(config(tiny_base, pictures, "cut-out", {"masks": {"alpha": True}}), pictures.parent / "cache")
+    batch = made.step(0)[0]
+    assert batch.mask is not None
+    height = batch.mask.shape[-2]
+    assert (batch.mask[:, :, : height // 2] == 0).all()
+    assert (batch.mask[:, :, height // 2 :] == 1).all()
+    without = source(config(tiny_base, pictures, "whole"), pictures.parent / "cache")
+    assert without.step(0)[0].mask is None
+
+
+@pytest.mark.parametrize("augment", [{"flip": True}, {"random_crop": True}], ids=["kept", "new at each visit"])
+def test_masked_trainings_resume_exactly(tiny_base: Path, pictures: Path, augment: dict[str, Any]) -> None:
+    data = {"masks": {"folder": str(draw_masks(pictures)), "alpha": True}, "augment": augment}
+    resumes_exactly(tiny_base, pictures, data, objective={"mask": {"floor": 0.1}})
+
+
+def test_what_is_masked_is_not_learnt(tiny_base: Path, pictures: Path) -> None:
+    masks = draw_masks(pictures)
+    for path in masks.glob("*.png"):
+        with Image.open(path) as mask:
+            black = Image.new("L", mask.size)
+        black.save(path)
+    run = config(tiny_base, pictures, "black", {"masks": {"folder": str(masks)}})
+    (folder,) = impasto.train([run], cache=pictures.parent / "cache")
+    assert set(losses(folder)) == {0.0}
+
+
+def test_pictures_count_as_their_set_and_their_metadata_say(tiny_base: Path, pictures: Path) -> None:
+    about = pictures.parent / "about.jsonl"
+    about.write_text('{"file_name": "0.png", "weight": 3}\n{"file_name": "1.png", "text": "one"}')
+    general = forks.pictures(pictures.parent / "general", count=2)
+    sets = [
+        {"path": str(pictures), "weight": 0.5, "captions": {"metadata": str(about)}},
+        {"path": str(general), "role": "regularization", "weight": 2.0},
+    ]
+    run = config(tiny_base, pictures, "weighed", {"sets": sets}, objective={"prior_weight": 0.25})
+    made = source(run, pictures.parent / "cache")
+    found = {}
+    for micro in made._feed.plan.epoch(0):
+        for visit, weight in zip(micro.visits, made.batch(micro).weight.tolist(), strict=True):
+            found[made._feed.example(visit).path.relative_to(pictures.parent).as_posix()] = weight
+    assert found == {
+        "pictures/0.png": 1.5, "pictures/1.png": 0.5, "pictures/2.png": 0.5, "pictures/3.png": 0.5,
+        "pictures/4.png": 0.5, "general/0.png": 0.5, "general/1.png": 0.5,
+    }  # fmt: skip
