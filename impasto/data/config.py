@@ -215,6 +215,14 @@ class Data(Section):
     cache: bool = True
     """Keep encoded pictures and captions on disk, so that each is encoded once for all runs."""
 
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Threads that make batches ready. More help where pictures are new at each visit and the disk or their decoding is
+    slow. They change no result."""
+
+    prefetch: Annotated[int, Field(ge=0, le=1000)] = 2
+    """Steps whose batches are made ready ahead; more than `workers` keeps all of them busy. Each takes memory. Changes
+    no result."""
+
     @model_validator(mode="after")
     def _something_to_train_on(self) -> Data:
         if self.sets and not any(each.role == "train" for each in self.sets):

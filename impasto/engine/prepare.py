@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -96,6 +97,7 @@ class Source:
         self._store = store if config.data.cache else None
         self._learns_words = "text_encoder" in part_rates(config)
         self._vae: ImageEncoder | None = None
+        self._one_at_a_time = Lock()
         self._vae_print = store.fingerprint(card.weights("vae"))
         self._text_print = store.fingerprint(card.weights("text_encoder"))
 
@@ -172,7 +174,7 @@ class Source:
     def _encode(self, visit: Visit) -> dict[str, Tensor]:
         example = self._feed.example(visit)
         shown = pixels.render(self._pixels(visit), visit.placement, flip=visit.flip, color=visit.color)
-        with self._encoder():
+        with self._one_at_a_time, self._encoder():  # threads decode side by side, and encode in turn
             assert self._vae is not None
             mean, std = self._vae.encode(torch.from_numpy(shown)[None])
         if not bool(mean.isfinite().all() and std.isfinite().all()):

@@ -133,7 +133,7 @@ class Fleet:
         source.fill(session.tell)
         held.enter_context(source.live())
         session.member = member(config, family, compute, total)
-        session.member.feed(Loader(source.step, last=total))
+        session.member.feed(Loader(source.step, last=total, ahead=config.data.prefetch, workers=config.data.workers))
         held.callback(session.member.close)
         session.held_out = [source.batch(micro) for micro in session.feed.held_out]
         base_hash = self._store.fingerprint(session.card.weights("unet"))

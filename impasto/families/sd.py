@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -55,6 +56,7 @@ class StableDiffusion:
             modules.tokens,
             modules.vae,
         )
+        self._vae_turn, self._vae_users = Lock(), 0
         self._model = model
         text.check(self.text_encoder, model.clip_skip)
         for frozen in (self.unet, self.text_encoder, self._vae):
@@ -66,12 +68,18 @@ class StableDiffusion:
 
     @contextmanager
     def vae(self) -> Iterator[ImageEncoder]:
-        """The picture encoder, on the device for as long as the `with` lasts."""
-        self._vae.to(self.device)
+        """The picture encoder, on the device until the last `with` that asked for it ends: a preview may be drawn
+        while pictures are encoded in another thread."""
+        with self._vae_turn:
+            self._vae_users += 1
+            self._vae.to(self.device)
         try:
             yield KlEncoder(self._vae, self.device)
         finally:
-            self._vae.to("cpu")
+            with self._vae_turn:
+                self._vae_users -= 1
+                if not self._vae_users:
+                    self._vae.to("cpu")
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> {"ids": [N, windows, 77]}, with emphasis and mask if the settings ask for them."""

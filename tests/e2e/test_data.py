@@ -228,3 +228,23 @@ def test_pictures_count_as_their_set_and_their_metadata_say(tiny_base: Path, pic
         "pictures/0.png": 1.5, "pictures/1.png": 0.5, "pictures/2.png": 0.5, "pictures/3.png": 0.5,
         "pictures/4.png": 0.5, "general/0.png": 0.5, "general/1.png": 0.5,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "augment", [{"flip": True}, {"random_crop": True, "color": 0.5}], ids=["kept", "new each time"]
+)
+def test_threads_change_no_result_and_may_change_at_a_resume(
+    tiny_base: Path, pictures: Path, augment: dict[str, Any]
+) -> None:
+    cache, found = pictures.parent / "cache", []
+    general = forks.pictures(pictures.parent / "general", count=4)
+    sets = [{"path": str(pictures)}, {"path": str(general), "role": "regularization"}]
+    data = {"sets": sets, "augment": augment, "captions": {"shuffle": True}}
+    for workers, prefetch in ((1, 2), (1, 0), (4, 9)):
+        run = config(tiny_base, pictures, f"w{workers}p{prefetch}", {**data, "workers": workers, "prefetch": prefetch})
+        (folder,) = impasto.train([run], cache=cache)
+        found.append(forks.weights(folder.parent, folder.name))
+    assert all(forks.same(found[0], each) for each in found[1:])
+    impasto.train([config(tiny_base, pictures, "halves", data)], cache=cache, show=stop_at(3))
+    impasto.train([config(tiny_base, pictures, "halves", {**data, "workers": 3, "prefetch": 5})], cache=cache)
+    assert forks.same(found[0], forks.weights(pictures.parent / "runs", "halves"))
