@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from impasto.config import MODEL_NAMES, RunConfig
-from impasto.data.config import Buckets, Captions, Dataset
+from impasto.data.config import Buckets, Captions, Dataset, Masks
 from impasto.errors import Problem
 from impasto.optim.config import CosineRestarts, WarmupStableDecay
 from impasto.settings.places import Key
@@ -165,11 +165,14 @@ def _pictures(config: RunConfig) -> Found:
         fix = "add [[data.sets]] with path = 'folder of pictures', or data.sets.0.path=… on the command line"
         yield "E-CFG-027", ("data", "sets"), "there are no pictures to learn from", fix
     yield from _metadata(config.data.captions, ("data", "captions"))
+    yield from _masks(config.data.masks, ("data", "masks"))
     for number, dataset in enumerate(sets):
         key: Key = ("data", "sets", number)
         yield from _folder(dataset, (*key, "path"))
         if dataset.captions:
             yield from _metadata(dataset.captions, (*key, "captions"))
+        if dataset.masks:
+            yield from _masks(dataset.masks, (*key, "masks"))
         if dataset in sets[:number]:
             fix = "delete one, and set repeats = 2 on the other to see it twice as often"
             yield "E-CFG-028", (*key, "path"), f"{dataset.path} is given twice with the same settings", fix
@@ -194,6 +197,12 @@ def _metadata(captions: Captions, section: Key) -> Found:
     if captions.metadata is not None and not captions.metadata.is_file():
         path = Path(os.path.abspath(captions.metadata))
         yield "E-CFG-030", (*section, "metadata"), f"there is no file {path}", _like(path, "metadata")
+
+
+def _masks(masks: Masks, section: Key) -> Found:
+    if masks.folder is not None and not masks.folder.is_dir():
+        path = Path(os.path.abspath(masks.folder))
+        yield "E-CFG-091", (*section, "folder"), f"there is no folder {path}", _like(path, "folder")
 
 
 def _like(path: Path, name: str = "path") -> str:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from impasto.cli.text import amount, columns
 from impasto.engine.config import Prompt, Sampler
 from impasto.errors import ConfigError, DiskError, Problem
-from impasto.families.config import Model
+from impasto.families.config import Emphasis, Model
 from impasto.settings.problems import explain
 from impasto.settings.source import Source
 from impasto.store import Store, default_root
@@ -35,6 +35,10 @@ def sample(
     sampler: Sampler = _USUAL.sampler,
     width: int | None = None,
     height: int | None = None,
+    clip_skip: int | None = None,
+    max_tokens: Literal[75, 150, 225] | None = None,
+    emphasis: Emphasis | None = None,
+    token_padding: bool | None = None,
     out: Path = Path("sample.png"),
 ) -> None:
     """Draw a picture with a base model and adapters.
@@ -61,6 +65,14 @@ def sample(
         Pixels; the model's own if not given.
     height
         Pixels; the model's own if not given.
+    clip_skip
+        Which layer of the text encoder is used, from the end. If not given: as the first adapter was trained.
+    max_tokens
+        Tokens of the prompt that are used. If not given: as the first adapter was trained.
+    emphasis
+        What brackets in the prompt mean. If not given: as the first adapter was trained.
+    token_padding
+        Whether the empty tokens behind the prompt are seen. If not given: as the first adapter was trained.
     out
         The picture's file.
     """
@@ -73,9 +85,11 @@ def sample(
     except ValidationError as error:
         raise ConfigError(*explain(error, values, Prompt, Source("command line"))) from None
     adapters = [_weighted(each) for each in adapter or ()]
+    given = {"clip_skip": clip_skip, "max_tokens": max_tokens, "emphasis": emphasis, "token_padding": token_padding}
+    base = _model(model, adapters, {name: value for name, value in given.items() if value is not None})
     from impasto.engine.sample import draw
 
-    print(draw(Model(path=model), asked, adapters=adapters, out=out))
+    print(draw(base, asked, adapters=adapters, out=out))
 
 
 def inspect(file: Path, /) -> None:
@@ -134,6 +148,17 @@ def _verify(store: Store) -> None:
     if problems:
         raise DiskError(*problems)
     print(f"all of {store.root} is whole")
+
+
+def _model(path: str, adapters: Sequence[tuple[Path, float]], given: dict[str, object]) -> Model:
+    """The base, reading prompts as was asked for, else as the first adapter's training did."""
+    from impasto.weights.words import as_trained
+
+    values = {"path": path, **(as_trained(adapters[0][0]) if adapters else {}), **given}
+    try:
+        return Model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(*explain(error, values, Model, Source("command line"))) from None
 
 
 def _weighted(text: str) -> tuple[Path, float]:

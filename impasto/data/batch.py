@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 Conditioning = Mapping[str, Tensor]
@@ -30,3 +31,19 @@ class Batch:
 
     mask: Tensor | None = None
     """[N, 1, h, w] in 0..1, how much each place counts; None: all alike."""
+
+
+def stacked(conds: Sequence[Conditioning]) -> Conditioning:
+    """Conditionings of single captions, without dim 0, as one batch; shorter ones are filled with zeros, which a mask
+    among them says are none."""
+    return {name: _stacked([each[name] for each in conds]) for name in conds[0]}
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    longest = max(len(each) for each in tensors)
+    if all(len(each) == longest for each in tensors):
+        return torch.stack(list(tensors))
+    filled = tensors[0].new_zeros(len(tensors), longest, *tensors[0].shape[1:])
+    for row, each in zip(filled, tensors, strict=True):
+        row[: len(each)] = each
+    return filled

@@ -11,7 +11,7 @@ from typing import Literal
 from impasto.data.config import Captions
 from impasto.data.findings import Finding, listed, note, shown, stop
 from impasto.data.folders import Below, ending, folded
-from impasto.data.metadata import read_metadata
+from impasto.data.metadata import About, read_metadata
 from impasto.data.texts import Text, cleaned, read_caption
 
 Source = Literal["metadata", "file", "text", "folder", "empty"]
@@ -23,6 +23,7 @@ class Companions:
 
     def __init__(self, rules: Captions, root: Path, folders: Sequence[Below]) -> None:
         self._rules = rules
+        self._every_line = rules.lines == "random"
         self._root = root
         self._beside = {below.path: _Beside(below, rules.extensions) for below in folders}
         pictures = [_relative(below, name) for below in folders for name in below.pictures]
@@ -36,7 +37,7 @@ class Companions:
         """The caption of a picture and where it comes from; what is to be told goes to `findings`."""
         where = shown(os.path.join(below.path, name))
         own = self._metadata.captions.get(_relative(below, name))
-        if own is not None and (text := _told(cleaned(own, where), findings)):
+        if own is not None and (text := _told(cleaned(own, where, every_line=self._every_line), findings)):
             return text, "metadata"
         path = self._beside[below.path].of(name)
         if path is not None:
@@ -44,6 +45,10 @@ class Companions:
             if text or text is None:
                 return text or "", "file"
         return self._fallback(below, where)
+
+    def about(self, below: Below, name: str) -> About:
+        """What is known of a picture besides its caption."""
+        return self._metadata.about.get(_relative(below, name), About())
 
     def remarks(self) -> Iterable[Finding]:
         """What is to be told once all captions are asked for."""
@@ -63,7 +68,7 @@ class Companions:
         """None: the file is unusable, which stops the run."""
         self._shared[path] += 1
         if path not in self._texts:
-            self._texts[path] = read_caption(Path(path))
+            self._texts[path] = read_caption(Path(path), every_line=self._every_line)
             findings += self._texts[path].findings
         return self._texts[path].caption
 

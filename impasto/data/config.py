@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from impasto.schema import FilePath, NaturalInt, PositiveInt, Section, Share
+from impasto.schema import FilePath, NaturalFloat, NaturalInt, PositiveInt, Section, Share
 
 Role = Literal["train", "regularization", "validation"]
 Side = Annotated[int, Field(ge=8, le=16384)]
@@ -21,7 +21,8 @@ class Captions(Section):
 
     metadata: FilePath | None = None
     """A .jsonl file with one object a line (`file_name` and `text`), or a .json object of picture to caption. It goes
-    before caption files. A relative path starts at the folder of the settings file."""
+    before caption files. An object may also give a `weight`, and the place of a `face` as [left, top, width, height] in
+    pixels. A relative path starts at the folder of the settings file."""
 
     text: str | None = None
     """One caption for every picture that has none of its own."""
@@ -48,8 +49,38 @@ class Captions(Section):
     tag_dropout: Share = 0.0
     """Chance that a tag is left out at a visit."""
 
+    keep_tokens_separator: Annotated[str, Field(max_length=16)] = ""
+    """A mark such as `|||`: tags before the first one and after the second stay in place, those between are shuffled
+    and dropped. It goes before `keep_tokens` in captions that have it, and is never part of what is learnt."""
+
+    secondary_separator: Annotated[str, Field(max_length=16)] = ""
+    """A mark such as `;;;` between tags that move and are dropped as one; it then becomes a separator."""
+
+    wildcards: bool = False
+    """Replace `{red|blue}` by one of its parts at each visit. `{{` and `}}` are braces that stay."""
+
+    lines: Literal["first", "random"] = "first"
+    """What a caption of several lines is: its first line, or another one at each visit."""
+
     dropout: Share = 0.0
     """Chance that the whole caption is left out at a visit: keeps the model usable without words."""
+
+    dropout_every_epochs: PositiveInt | None = None
+    """Leave all captions out in every so many epochs: with 4, in the fourth, the eighth ..."""
+
+    tag_warmup: PositiveInt | Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Steps over which captions grow to all their tags, in the order they are written: a whole number of steps, or a
+    share of all steps (0.5). Tags that are kept do not count. Unset: all from the start."""
+
+    tag_warmup_from: NaturalInt = 1
+    """With `tag_warmup`: the tags that captions begin with."""
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> Captions:
+        marks = [each for each in (self.separator, self.keep_tokens_separator, self.secondary_separator) if each]
+        if len(set(marks)) < len(marks):
+            raise ValueError("separator, keep_tokens_separator and secondary_separator must differ")
+        return self
 
 
 class Augment(Section):
@@ -63,6 +94,30 @@ class Augment(Section):
 
     color: Share = 0.0
     """Chance that hue or brightness shift a little. The picture is then encoded at each visit."""
+
+
+class Masks(Section):
+    """Which places of a picture are learnt: all of the white, none of the black, grey in between."""
+
+    folder: FilePath | None = None
+    """A folder with a mask for each picture, of the same name (any ending) at the same place below it. A relative path
+    starts at the folder of the settings file."""
+
+    suffix: Annotated[str, Field(max_length=64, pattern=r"^[^/\\]*$")] = ""
+    """What the name of a mask has more than that of its picture: with `-mask`, `a-mask.png` is the mask of `a.jpg`.
+    Without `folder`, masks lie beside their pictures."""
+
+    alpha: bool = False
+    """Take what is transparent in a picture as masked, besides what a mask says."""
+
+    missing: Literal["error", "whole"] = "error"
+    """What a picture without a mask file gets: `error` refuses to start and lists them, with `whole` all of it is
+    learnt."""
+
+    @property
+    def used(self) -> bool:
+        """Whether there are masks at all."""
+        return self.folder is not None or bool(self.suffix) or self.alpha
 
 
 class Dataset(Section):
@@ -79,6 +134,10 @@ class Dataset(Section):
     repeats: PositiveInt | None = None
     """How often each picture is seen in an epoch. Unset: as the folder's name says (`10_name`), else once."""
 
+    weight: NaturalFloat = 1.0
+    """How much each picture counts: 0.5 half as much as the others, while it is seen as often. Regularization pictures
+    count `objective.prior_weight` times that, and metadata may say more for a single picture."""
+
     resolution: Side | Annotated[tuple[Side, Side], Field(strict=False)] | None = None
     """Pixels of a side, or [width, height]. Unset: the run's, else the base model's own."""
 
@@ -90,6 +149,9 @@ class Dataset(Section):
 
     augment: Augment | None = None
     """Augmentation of this folder. Unset: the run's."""
+
+    masks: Masks | None = None
+    """Masks of this folder. Unset: the run's."""
 
 
 class Buckets(Section):
@@ -137,6 +199,9 @@ class Data(Section):
     augment: Augment = Augment()
     """Changes made to a picture at each visit."""
 
+    masks: Masks = Masks()
+    """Which places of pictures are learnt. `objective.mask` says how much the others count."""
+
     alpha: Literal["white", "black", "grey"] = "white"
     """What stands behind transparent pictures."""
 
@@ -149,6 +214,14 @@ class Data(Section):
 
     cache: bool = True
     """Keep encoded pictures and captions on disk, so that each is encoded once for all runs."""
+
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Threads that make batches ready. More help where pictures are new at each visit and the disk or their decoding is
+    slow. They change no result."""
+
+    prefetch: Annotated[int, Field(ge=0, le=1000)] = 2
+    """Steps whose batches are made ready ahead; more than `workers` keeps all of them busy. Each takes memory. Changes
+    no result."""
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> Data:
@@ -163,6 +236,10 @@ class Data(Section):
     def augment_of(self, dataset: Dataset) -> Augment:
         """The augmentation of one set."""
         return self.augment if dataset.augment is None else dataset.augment
+
+    def masks_of(self, dataset: Dataset) -> Masks:
+        """The masks of one set."""
+        return self.masks if dataset.masks is None else dataset.masks
 
     def batch_size_of(self, dataset: Dataset) -> int:
         """Pictures in a micro-batch of one set."""

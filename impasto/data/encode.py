@@ -43,16 +43,45 @@ def latents_recipe(example: str, placement: Placement, *, flip: bool, alpha: str
     }
 
 
-def text_recipe(ids: Tensor, *, encoder: str, clip_skip: int, precision: str) -> Recipe:
-    """What an encoded caption depends on: its tokens, the encoder's weights, the layer taken and the precision."""
+def mask_recipe(
+    mask: str | None, alpha: str | None, placement: Placement, *, flip: bool, size: tuple[int, int]
+) -> Recipe:
+    """What a mask at the size of latents depends on: its bytes, or those of the picture whose transparency it is, or
+    both; and its geometry."""
     return {
+        "kind": "mask",
+        "format": FORMAT,
+        "mask": mask,
+        "transparency": alpha,
+        "resized": list(placement.resized),
+        "crop": list(placement.crop),
+        "bucket": [placement.bucket.width, placement.bucket.height],
+        "flip": flip,
+        "size": list(size),
+    }
+
+
+def shrunk(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask of pixels [H, W] as one of latents [1, h, w]: each place counts as its pixels do on average."""
+    return torch.nn.functional.interpolate(mask[None, None], size=size, mode="area")[0]
+
+
+def text_recipe(cond: Conditioning, *, encoder: str, clip_skip: int, precision: str, emphasis: str = "off") -> Recipe:
+    """What an encoded caption depends on: its tokens, how much each counts and by which rule, how many are seen, the
+    encoder's weights, the layer taken and the precision."""
+    recipe = {
         "kind": "text",
         "format": FORMAT,
-        "ids": ids.tolist(),
+        **{name: value.tolist() for name, value in cond.items() if name != "mask"},
         "encoder": encoder,
         "clip_skip": clip_skip,
         "precision": precision,
     }
+    if "emphasis" in cond:
+        recipe["rule"] = emphasis
+    if "mask" in cond:
+        recipe["length"] = cond["mask"].sum(1).tolist()
+    return recipe
 
 
 def kept(blobs: Blobs | None, recipe: Recipe, make: Callable[[], Conditioning]) -> dict[str, Tensor]:

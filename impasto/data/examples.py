@@ -21,7 +21,9 @@ from impasto.data.config import Data, Dataset, Role
 from impasto.data.decode import MAX_BYTES, quiet
 from impasto.data.findings import Finding, listed, note, shown
 from impasto.data.folders import Below, folded, others_notes, repeats_notes, walk
+from impasto.data.masks import Mask, MaskFiles
 from impasto.data.memo import Known, Memo
+from impasto.data.metadata import Box
 from impasto.data.pixels import examine
 from impasto.data.reading import read
 from impasto.errors import DataError, DiskError, Problem
@@ -52,6 +54,15 @@ class Example:
     """The place of its set in data.sets."""
 
     role: Role
+
+    weight: float = 1.0
+    """How much it counts among the pictures of its set."""
+
+    face: Box | None = None
+    """Where the face is."""
+
+    mask: Mask | None = None
+    """What of it counts; None: all."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +131,16 @@ def scan(data: Data, *, memo: Path | None = None, progress: Progress | None = No
     inside = _inside(data, memo)
     remembered = Memo(None if inside else memo)
     walks = [walk(dataset.path) for dataset in data.sets]
-    folders = [_wanted(dataset, below) for dataset, (below, _) in zip(data.sets, walks, strict=True)]
-    known = _look_at_all(sorted({path for each in folders for path in _paths(each)}), remembered, progress)
+    wanted = [_wanted(dataset, below) for dataset, (below, _) in zip(data.sets, walks, strict=True)]
+    masks = [MaskFiles(data.masks_of(each), each.path, below) for each, below in zip(data.sets, wanted, strict=True)]
+    folders = [each.apart(below) for each, below in zip(masks, wanted, strict=True)]
+    paths = {path for each in folders for path in _paths(each)}
+    paths |= {path for each, below in zip(masks, folders, strict=True) for path in _masks(each, below)}
+    known = _look_at_all(sorted(paths), remembered, progress)
     sets, findings = [], []
     for at, (dataset, (_, told), below) in enumerate(zip(data.sets, walks, folders, strict=True)):
         companions = Companions(data.captions_of(dataset), dataset.path, below)
-        found, more = _set(at, dataset, below, known, companions)
+        found, more = _set(at, dataset, below, known, companions, masks[at])
         sets.append(found)
         findings += [*told, *_remarks(data, dataset, walks[at][0]), *more]
     unkept = inside or remembered.save()
@@ -159,6 +174,11 @@ def _paths(folders: Iterable[Below]) -> Iterable[str]:
     return (os.path.join(below.path, name) for below in folders for name in below.pictures)
 
 
+def _masks(masks: MaskFiles, folders: Iterable[Below]) -> Iterable[str]:
+    found = (masks.path(below, name) for below in folders for name in below.pictures)
+    return (path for path in found if path is not None)
+
+
 def _look_at_all(paths: Sequence[str], memo: Memo, progress: Progress | None) -> dict[str, Known]:
     known: dict[str, Known] = {}
     with quiet(), ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="scan") as pool:
@@ -187,7 +207,12 @@ def _look_at(name: str, memo: Memo) -> Known:
 
 
 def _set(
-    at: int, dataset: Dataset, folders: Iterable[Below], known: dict[str, Known], companions: Companions
+    at: int,
+    dataset: Dataset,
+    folders: Iterable[Below],
+    known: dict[str, Known],
+    companions: Companions,
+    masks: MaskFiles,
 ) -> tuple[tuple[Example, ...], list[Finding]]:
     """The examples of a set, and what is to be told of it."""
     examples, findings = [], list(companions.findings)
@@ -201,10 +226,15 @@ def _set(
             findings += [Finding("note", each) for each in look.notes]
             caption, source = companions.caption(below, name, findings)
             repeats = next(each for each in (dataset.repeats, below.repeats, 1) if each is not None)
-            id = known[path].id
-            examples.append(Example(id, Path(path), look.size, caption, source, repeats, at, dataset.role))
+            about, mask = companions.about(below, name), masks.mask(below, name, look.size, known, findings)
+            examples.append(
+                Example(
+                    known[path].id, Path(path), look.size, caption, source, repeats, at, dataset.role,
+                    weight=about.weight, face=about.face, mask=mask,
+                )
+            )  # fmt: skip
         findings += _alike(below)
-    return tuple(examples), [*findings, *companions.remarks()]
+    return tuple(examples), [*findings, *companions.remarks(), *masks.remarks()]
 
 
 def _alike(below: Below) -> Iterable[Finding]:

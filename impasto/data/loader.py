@@ -12,15 +12,15 @@ T = TypeVar("T")
 class Loader(Generic[T]):
     """Makes what step `n` needs while steps before it still run.
 
-    `make` is a function of the step alone, so neither the thread nor how far it looks ahead can change a result, and
-    going on after a restart needs one integer.
+    `make` is a function of the step alone, so neither the number of threads nor how far they look ahead can change a
+    result, and going on after a restart needs one integer.
     """
 
-    def __init__(self, make: Callable[[int], T], *, last: int, ahead: int = 2) -> None:
+    def __init__(self, make: Callable[[int], T], *, last: int, ahead: int = 2, workers: int = 1) -> None:
         self._make = make
         self._last = last
         self._ahead = ahead
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
         self._coming: dict[int, Future[T]] = {}
 
     def take(self, step: int) -> T:
@@ -31,6 +31,6 @@ class Loader(Generic[T]):
         return self._coming.pop(step).result()
 
     def close(self) -> None:
-        """Let go of the thread; what it was making is dropped."""
+        """Let go of the threads; what they were making is dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._coming.clear()

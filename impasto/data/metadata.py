@@ -1,7 +1,8 @@
-"""One file with the captions of many pictures: JSON lines, or one JSON object.
+"""One file with the captions of many pictures, and what else is known of them: JSON lines, or one JSON object.
 
 {"file_name": "a.png", "text": "a dog"}        a line of .jsonl; `image_path` and `caption`, `tags` are read too
 {"a.png": "a dog", "b": {"caption": "..."}}    a .json; keys may lack the ending
+{..., "weight": 0.5, "face": [30, 20, 64, 64]}  how much it counts, and where the face is
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 
 from impasto.data.config import Captions
@@ -22,11 +24,24 @@ _NAMES = ("file_name", "image_path")
 _TEXTS = ("text", "caption")
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels of the upright picture."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a picture besides its caption."""
+
+    weight: float = 1.0
+    face: Box | None = None
+
+
 @dataclass(frozen=True)
 class Metadata:
-    """Captions by picture: the path from the dataset's folder, with `/`."""
+    """Captions and the rest by picture: the path from the dataset's folder, with `/`."""
 
     captions: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, About] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
 
@@ -102,9 +117,13 @@ def _matched(
 ) -> Metadata:
     find = _finder(pictures)
     captions: dict[str, str] = {}
+    known: dict[str, About] = {}
     for entry in entries:
-        caption = _caption(entry.value, rules)
-        if not isinstance(entry.name, str) or caption is None:
+        caption, about = _caption(entry.value, rules), _about(entry.value)
+        if isinstance(about, str):
+            findings.append(stop("E-CAP-015", about, entry.where, "correct it, or take it out"))
+            continue
+        if not isinstance(entry.name, str) or (caption is None and about == About()):
             fix = 'it should look like {"file_name": "a.png", "text": "a dog"}'
             findings.append(stop("E-CAP-010", "names no picture, or no text for it", entry.where, fix))
             continue
@@ -117,11 +136,13 @@ def _matched(
         if not found:
             what = f"{shown(entry.name)} is not among the pictures"
             findings.append(stop("E-CAP-012", what, entry.where, "remove it or correct its name"))
-        if any(each in captions for each in found):
+        if any(each in known for each in found):
             what = f"{shown(entry.name)} has a caption already"
             findings.append(stop("E-CAP-011", what, entry.where, "keep one of them"))
-        captions |= dict.fromkeys(found, caption)
-    return Metadata(captions, tuple(findings))
+        known |= dict.fromkeys(found, about)
+        if caption is not None:
+            captions |= dict.fromkeys(found, caption)
+    return Metadata(captions, known, tuple(findings))
 
 
 def _caption(value: object, rules: Captions) -> str | None:
@@ -135,6 +156,25 @@ def _caption(value: object, rules: Captions) -> str | None:
         return None
     given = [part for part in parts if isinstance(part, str)]
     return f"{rules.separator} ".join(part for part in given if part) if given else None
+
+
+def _about(value: object) -> About | str:
+    """What is known of a picture, or what is wrong with it."""
+    if not isinstance(value, dict):
+        return About()
+    weight, face = value.get("weight", 1.0), value.get("face")
+    if not _is_number(weight) or not 0 <= weight <= 1e9:
+        return "its weight is not a number from 0 up"
+    if face is None:
+        return About(float(weight))
+    if not isinstance(face, list) or len(face) != 4 or not all(map(_is_number, face)) or min(face[2:]) <= 0:
+        return "its face is not [left, top, width, height] in pixels"
+    left, top, width, height = map(float, face)
+    return About(float(weight), (left, top, width, height))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _first(value: Mapping[str, object], names: Iterable[str]) -> object:

@@ -113,6 +113,21 @@ def render(pixels: Pixels, placement: Placement, *, flip: bool = False, color: i
     return np.ascontiguousarray(cut.transpose(2, 0, 1) * 2 - 1)
 
 
+def render_mask(mask: Bytes, placement: Placement, *, flip: bool = False) -> Floats:
+    """A mask [H, W] as its picture's bucket holds it: scaled, cut and mirrored like the picture, [H, W] in 0..1."""
+    picture = Image.fromarray(mask)
+    if picture.size != placement.resized:
+        picture = picture.resize(placement.resized, Image.Resampling.BILINEAR)
+    left, top = placement.crop
+    cut = np.asarray(picture)[top : top + placement.bucket.height, left : left + placement.bucket.width]
+    return np.ascontiguousarray(cut[:, ::-1] if flip else cut).astype(np.float32) / np.float32(255)
+
+
+def grey(pixels: Pixels) -> Bytes:
+    """A picture's brightness: [H, W]"""
+    return np.asarray(Image.fromarray(pixels.rgb).convert("L"))
+
+
 # what is below serves the above
 
 

@@ -139,12 +139,13 @@ class Plan:
 
     def epoch(self, epoch: int) -> tuple[Micro, ...]:
         """The micro-batches of an epoch, counted from 0."""
-        if epoch not in self._epochs:
-            made = tuple(epoch_plan(self.pools, self.seed, epoch))
+        found = self._epochs.get(epoch)
+        if found is None:  # threads may come here at once: they find the same
+            found = tuple(epoch_plan(self.pools, self.seed, epoch))
             for old in [each for each in tuple(self._epochs) if abs(each - epoch) > 1]:
                 self._epochs.pop(old, None)
-            self._epochs[epoch] = made
-        return self._epochs[epoch]
+            self._epochs[epoch] = found
+        return found
 
     def epoch_of(self, step: int) -> int:
         """The epoch that step `step` belongs to."""

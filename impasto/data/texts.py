@@ -1,4 +1,4 @@
-"""Caption files: bytes that someone's editor wrote, as one clean line, or the problem with them."""
+"""Caption files: bytes that someone's editor wrote, as clean lines, or the problem with them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Text:
     findings: tuple[Finding, ...] = ()
 
 
-def read_caption(path: Path) -> Text:
+def read_caption(path: Path, *, every_line: bool = False) -> Text:
     """The caption in a file."""
     where = shown(path)
     content = read(path, limit=MAX_BYTES)
@@ -48,22 +48,22 @@ def read_caption(path: Path) -> Text:
     text = _decoded(content, where)
     if text.caption is None:
         return text
-    clean = cleaned(text.caption, where)
+    clean = cleaned(text.caption, where, every_line=every_line)
     cut = [note("E-CAP-052", f"is longer than {MAX_BYTES:,} bytes; the rest is not read", where)]
     return Text(clean.caption, (*text.findings, *(cut if len(content) > MAX_BYTES else ()), *clean.findings))
 
 
-def cleaned(text: str, where: str) -> Text:
-    """One line of visible characters: the first line that has any."""
+def cleaned(text: str, where: str, *, every_line: bool = False) -> Text:
+    """One line of visible characters: the first line that has any; or every line that has."""
     findings = []
     visible = text if text.isprintable() else "".join(_visible(_ESCAPES.sub("", text)))
     if len(visible.replace("\n", "")) < len(text.replace("\n", "").replace("\r", "")):
         findings.append(note("E-CAP-051", "control characters or direction marks are taken out", where))
     lines = [stripped for line in visible.split("\n") if (stripped := line.strip())]
-    if len(lines) > 1:
-        fix = "put it all on one line to use it"
+    if len(lines) > 1 and not every_line:
+        fix = 'put it all on one line to use it, or set data.captions.lines = "random"'
         findings.append(note("E-CAP-053", f"has {len(lines)} lines; the first is the caption", where, fix))
-    caption = lines[0] if lines else ""
+    caption = "\n".join(lines if every_line else lines[:1])
     if len(caption) > MAX_CHARACTERS:
         what = f"has {len(caption):,} characters; the first {MAX_CHARACTERS:,} are used"
         findings.append(note("E-CAP-052", what, where))

@@ -22,6 +22,8 @@ RULES: dict[str, tuple[Verdict, str]] = {
     "adapter.start": ("refused", "the training has begun with other numbers"),
     "adapter": ("refused", "the tensors would have other shapes or another scale"),
     "data.cache": ("applied", "where encoded pictures live does not change them"),
+    "data.workers": ("applied", "the same batches, made by more or fewer threads"),
+    "data.prefetch": ("applied", "the same batches, made earlier or later"),
     "data": ("allowed by name", "order and steps of an epoch change; the step counter goes on"),
     "objective": ("allowed by name", "the loss means something else from here on"),
     "optim.optimizer.kind": ("refused", "the optimizer's memory is of another kind"),

@@ -7,12 +7,14 @@ plan     -> Source                micro-batches to batches, while training
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import groupby
+from pathlib import Path
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -22,8 +24,9 @@ from impasto.config import RunConfig
 from impasto.data import captions as words
 from impasto.data import encode as encodings
 from impasto.data import pixels
-from impasto.data.batch import Batch, Conditioning
+from impasto.data.batch import Batch, Conditioning, stacked
 from impasto.data.buckets import Placement
+from impasto.data.config import Captions
 from impasto.data.examples import Example, Scan, scan
 from impasto.data.plan import Micro, Plan, Visit, held_out
 from impasto.data.pools import pools
@@ -105,6 +108,7 @@ class Source:
         self._store = store if config.data.cache else None
         self._learns_words = "text_encoder" in part_rates(config)
         self._vae: ImageEncoder | None = None
+        self._one_at_a_time = Lock()
         self._vae_print = store.fingerprint(card.weights("vae"))
         self._text_print = fingerprint(store, card, "text_encoder", config.model.merged)
 
@@ -123,6 +127,12 @@ class Source:
         for done, caption in enumerate(unknown):
             _progress(tell, "encode captions", done, len(unknown))
             self._states(caption)
+        if not self._learns_words and (many := sum(self._is_many(*each) for each in self._captioned())):
+            text = (
+                f"{many} captions can be more than {VARIANTS} texts each, by shuffling, dropping or choosing; they are "
+                "encoded at each visit"
+            )
+            tell(events.Noted(text=text))
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -133,18 +143,23 @@ class Source:
 
     def step(self, step: int) -> list[Batch]:
         """The micro-batches of an optimizer step."""
-        return [self.batch(micro) for micro in self._feed.plan.step(step)]
+        return [self.batch(micro, step) for micro in self._feed.plan.step(step)]
 
-    def batch(self, micro: Micro) -> Batch:
-        """A micro-batch, on the device."""
+    def batch(self, micro: Micro, step: int = 0) -> Batch:
+        """A micro-batch of an optimizer step, on the device."""
         latents = [self._latents(visit, key) for visit, key in zip(micro.visits, micro.keys, strict=True)]
-        texts = [self._caption(visit, key) for visit, key in zip(micro.visits, micro.keys, strict=True)]
+        moment = words.Moment(step, self._steps, micro.epoch)
+        texts = [self._caption(visit, key, moment) for visit, key in zip(micro.visits, micro.keys, strict=True)]
         weights = [self._weight(visit) for visit in micro.visits]
+        size = (latents[0].shape[-2], latents[0].shape[-1])
+        masked = self._config.data.masks_of(self._config.data.sets[micro.set]).used
+        mask = self._moved(torch.stack([self._mask(visit, size) for visit in micro.visits])) if masked else None
         return Batch(
             keys=micro.keys,
             latents=self._moved(torch.stack(latents)),
             cond={name: self._moved(value) for name, value in self._cond(texts).items()},
             weight=self._moved(torch.tensor(weights)),
+            mask=mask,
         )
 
     # -- pictures ------------------------------------------------------------------------------------------------
@@ -169,11 +184,8 @@ class Source:
 
     def _encode(self, visit: Visit) -> dict[str, Tensor]:
         example = self._feed.example(visit)
-        loaded = pixels.load(example.path, background=self._config.data.alpha, placement=visit.placement, id=example.id)
-        if isinstance(loaded, Problem):
-            raise DataError(loaded)
-        shown = pixels.render(loaded, visit.placement, flip=visit.flip, color=visit.color)
-        with self._encoder():
+        shown = pixels.render(self._pixels(visit), visit.placement, flip=visit.flip, color=visit.color)
+        with self._one_at_a_time, self._encoder():  # threads decode side by side, and encode in turn
             assert self._vae is not None
             mean, std = self._vae.encode(torch.from_numpy(shown)[None])
         if not bool(mean.isfinite().all() and std.isfinite().all()):
@@ -194,26 +206,72 @@ class Source:
             finally:
                 self._vae = None
 
+    def _pixels(self, visit: Visit) -> pixels.Pixels:
+        example = self._feed.example(visit)
+        return _loaded(example.path, example.id, visit.placement, self._config.data.alpha)
+
+    def _mask(self, visit: Visit, size: tuple[int, int]) -> Tensor:
+        """What of a picture counts, [1, h, w] at the size of its latents."""
+        example = self._feed.example(visit)
+        by_alpha = self._config.data.masks_of(self._config.data.sets[visit.set]).alpha
+        if example.mask is None and not by_alpha:
+            return torch.ones(1, *size)
+        recipe = encodings.mask_recipe(
+            example.mask.id if example.mask else None, example.id if by_alpha else None, visit.placement,
+            flip=visit.flip, size=size,
+        )  # fmt: skip
+        new_each_time = self._feed.plan.pools[visit.set].live
+        store = None if new_each_time else self._store
+        return encodings.kept(store, recipe, lambda: self._render_mask(visit, size, by_alpha=by_alpha))["mask"]
+
+    def _render_mask(self, visit: Visit, size: tuple[int, int], *, by_alpha: bool) -> dict[str, Tensor]:
+        example, found = self._feed.example(visit), torch.ones(())
+        if example.mask is not None:
+            drawn = pixels.grey(_loaded(example.mask.path, example.mask.id, visit.placement, "black"))
+            found = found * torch.from_numpy(pixels.render_mask(drawn, visit.placement, flip=visit.flip))
+        alpha = self._pixels(visit).alpha if by_alpha else None
+        if alpha is not None:
+            found = found * torch.from_numpy(pixels.render_mask(alpha, visit.placement, flip=visit.flip))
+        whole = found.expand(visit.placement.bucket.height, visit.placement.bucket.width)
+        return {"mask": encodings.shrunk(whole, size)}
+
     # -- captions ------------------------------------------------------------------------------------------------
 
-    def _caption(self, visit: Visit, key: str) -> str:
-        rules = self._config.data.captions_of(self._config.data.sets[visit.set])
-        return words.visited(
-            self._feed.example(visit).caption, rules, dice.generator("caption", self._config.train.seed, key)
-        )
+    def _caption(self, visit: Visit, key: str, moment: words.Moment) -> str:
+        dataset, caption = self._config.data.sets[visit.set], self._feed.example(visit).caption
+        rules = self._config.data.captions_of(dataset)
+        if dataset.role == "validation":
+            return words.complete(caption, rules)
+        return words.visited(caption, rules, dice.generator("caption", self._config.train.seed, key), moment)
 
-    def _captions(self) -> Iterable[str]:
-        """Every caption that is worth keeping encoded."""
+    @cached_property
+    def _steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self._feed.plan.total_steps(self._config.train)
+
+    def _captioned(self) -> Iterator[tuple[str, Captions]]:
+        """Every caption that is changed by visits, with its rules."""
         for dataset, examples in zip(self._config.data.sets, self._feed.scan.examples, strict=True):
-            rules = self._config.data.captions_of(dataset)
-            for example in examples:
-                yield from words.variants(example.caption, rules, limit=VARIANTS) or ()
+            if dataset.role != "validation":
+                yield from ((example.caption, self._config.data.captions_of(dataset)) for example in examples)
+
+    def _is_many(self, caption: str, rules: Captions) -> bool:
+        return words.variants(caption, rules, limit=VARIANTS) is None
+
+    def _captions(self) -> Iterator[str]:
+        """Every caption that is worth keeping encoded."""
+        for caption, rules in self._captioned():
+            found = words.variants(caption, rules, limit=VARIANTS)
+            yield from (words.WITHOUT_WORDS,) if found is None else found
+        for dataset, examples in zip(self._config.data.sets, self._feed.scan.examples, strict=True):
+            if dataset.role == "validation":
+                rules = self._config.data.captions_of(dataset)
+                yield from (words.complete(example.caption, rules) for example in examples)
 
     def _cond(self, texts: list[str]) -> Conditioning:
         if self._learns_words or any(self._changes(text) for text in texts):
             return self._family.tokenize(texts)
-        states = [self._states(text) for text in texts]
-        return {name: torch.stack([each[name] for each in states]) for name in states[0]}
+        return stacked([self._states(text) for text in texts])
 
     def _changes(self, text: str) -> bool:
         return self._store is None or text not in self._kept_captions
@@ -230,10 +288,11 @@ class Source:
 
     def _text_recipe(self, cond: Conditioning) -> encodings.Recipe:
         return encodings.text_recipe(
-            cond["ids"],
+            cond,
             encoder=self._text_print,
             clip_skip=self._config.model.clip_skip,
             precision=self._compute.precision,
+            emphasis=self._config.model.emphasis,
         )
 
     def _encode_text(self, cond: Conditioning) -> Conditioning:
@@ -243,13 +302,21 @@ class Source:
     # -- the rest ------------------------------------------------------------------------------------------------
 
     def _weight(self, visit: Visit) -> float:
-        regularizes = self._feed.plan.pools[visit.set].role == "regularization"
-        return self._config.objective.prior_weight if regularizes else 1.0
+        dataset = self._config.data.sets[visit.set]
+        prior = self._config.objective.prior_weight if dataset.role == "regularization" else 1.0
+        return prior * dataset.weight * self._feed.example(visit).weight
 
     def _moved(self, value: Tensor) -> Tensor:
         if self._compute.device.type == "cuda":
             return value.pin_memory().to(self._compute.device, non_blocking=True)
         return value.to(self._compute.device)
+
+
+def _loaded(path: Path, id: str, placement: Placement, background: pixels.Background) -> pixels.Pixels:
+    found = pixels.load(path, background=background, placement=placement, id=id)
+    if isinstance(found, Problem):
+        raise DataError(found)
+    return found
 
 
 def _progress(tell: Tell, name: str, done: int, total: int) -> None:

@@ -141,7 +141,7 @@ class Fleet:
         session.member, notes = member(config, family, compute, total, saved.tensors["adapter"] if saved else None)
         for note in notes:
             session.tell(events.Noted(text=note))
-        session.member.feed(Loader(source.step, last=total))
+        session.member.feed(Loader(source.step, last=total, ahead=config.data.prefetch, workers=config.data.workers))
         held.callback(session.member.close)
         session.held_out = [source.batch(micro) for micro in session.feed.held_out]
         base_hash = prepare.fingerprint(self._store, session.card, "unet", config.model.merged)

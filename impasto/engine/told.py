@@ -98,7 +98,9 @@ class Teller:
     def _fingerprint(self) -> str:
         """Equal for the same pictures with the same captions and repeats, wherever they lie."""
         seen = sorted(
-            (each.id, each.caption, each.repeats, each.role) for found in self.feed.scan.examples for each in found
+            (each.id, each.caption, each.repeats, each.role, each.weight, each.mask.id if each.mask else "")
+            for found in self.feed.scan.examples
+            for each in found
         )
         return sha256(files.canonical(seen)).hexdigest()
 
@@ -112,7 +114,7 @@ class Teller:
     def _tags(self) -> dict[str, dict[str, int]]:
         found: dict[str, Counter[str]] = {}
         for each in self._role("train"):
-            tags = (tag.strip().lower() for tag in each.caption.split(","))
+            tags = (tag.strip().lower() for tag in each.caption.replace("\n", ",").split(","))
             found.setdefault(each.path.parent.name, Counter()).update(tag for tag in tags if tag)
         return {name: dict(count) for name, count in found.items()}
 

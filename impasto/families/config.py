@@ -9,6 +9,7 @@ from pydantic import Field
 from impasto.schema import FilePath, Section
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Emphasis = Literal["off", "plain", "mean"]
 
 
 class Merged(Section):
@@ -43,7 +44,17 @@ class Model(Section):
     """Which layer of the text encoder is used, counted from the end: 1 is the last, 2 the one before (anime models)."""
 
     max_tokens: Literal[75, 150, 225] = 75
-    """Tokens of a caption that are used; longer captions are cut there."""
+    """Tokens of a caption that are used; longer captions are cut there. More than 75 are encoded in windows of 75."""
+
+    emphasis: Emphasis = "off"
+    """What brackets in captions and prompts mean. `off`: nothing, they are text. Otherwise `(word:1.3)` counts 1.3
+    times, `(word)` 1.1 times, `[word]` 1 / 1.1 times, they nest, and `\\(` is a bracket. `plain`: the encoded word is
+    multiplied, as sd-scripts does. `mean`: then the whole caption is scaled back to its mean before, as many programs
+    that draw do."""
+
+    token_padding: bool = True
+    """Let the denoiser see the empty tokens behind a caption, as Stable Diffusion was trained and as programs that draw
+    do. Off: it sees the caption's own tokens only. Then draw without padding too."""
 
     gradient_checkpointing: bool = False
     """Compute parts of the forward pass twice to use less memory: about a third slower, less than half the memory."""

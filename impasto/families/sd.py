@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -55,7 +56,9 @@ class StableDiffusion:
             modules.tokens,
             modules.vae,
         )
-        self._clip_skip, self._max_tokens = model.clip_skip, model.max_tokens
+        self._vae_turn, self._vae_users = Lock(), 0
+        self._model = model
+        text.check(self.text_encoder, model.clip_skip)
         for frozen in (self.unet, self.text_encoder, self._vae):
             frozen.requires_grad_(False).eval()
         if model.gradient_checkpointing:
@@ -65,27 +68,36 @@ class StableDiffusion:
 
     @contextmanager
     def vae(self) -> Iterator[ImageEncoder]:
-        """The picture encoder, on the device for as long as the `with` lasts."""
-        self._vae.to(self.device)
+        """The picture encoder, on the device until the last `with` that asked for it ends: a preview may be drawn
+        while pictures are encoded in another thread."""
+        with self._vae_turn:
+            self._vae_users += 1
+            self._vae.to(self.device)
         try:
             yield KlEncoder(self._vae, self.device)
         finally:
-            self._vae.to("cpu")
+            with self._vae_turn:
+                self._vae_users -= 1
+                if not self._vae_users:
+                    self._vae.to("cpu")
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
-        """Captions -> {"ids": [N, windows, 77]}."""
-        return {"ids": text.tokenize(self.tokenizer, captions, self._max_tokens)}
+        """Captions -> {"ids": [N, windows, 77]}, with emphasis and mask if the settings ask for them."""
+        return text.conditioning(self.tokenizer, captions, self._model)
 
     def encode(self, cond: Conditioning) -> Conditioning:
-        """{"ids"} -> {"states": [N, 75 * windows + 2, D]}; states pass through."""
+        """{"ids"} -> {"states": [N, 75 * windows + 2, D]}, cut and with a mask without padding; states pass through."""
         if "states" in cond:
             return cond
-        return {"states": text.encode(self.text_encoder, cond["ids"], self._clip_skip)}
+        states = text.encode(self.text_encoder, cond["ids"], self._model.clip_skip)
+        return text.shaped(states, cond, self._model.emphasis)
 
     def predict(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The denoiser's answer [N, 4, h, w] to noisy latents at timesteps `t` [N]."""
-        states = self.encode(cond)["states"]
-        predicted: Tensor = self.unet(x, t, encoder_hidden_states=states, return_dict=False)[0]
+        said = self.encode(cond)
+        predicted: Tensor = self.unet(
+            x, t, encoder_hidden_states=said["states"], encoder_attention_mask=said.get("mask"), return_dict=False
+        )[0]
         return predicted
 
     def targets(self) -> list[Target]:

@@ -162,7 +162,7 @@ def _settings(values: Any) -> dict[str, object]:
         "ss_max_token_length": None if model["max_tokens"] == 75 else model["max_tokens"],
         "ss_cache_latents": values["data"]["cache"],
         "ss_caption_dropout_rate": captions["dropout"],
-        "ss_caption_dropout_every_n_epochs": 0,
+        "ss_caption_dropout_every_n_epochs": captions["dropout_every_epochs"] or 0,
         "ss_caption_tag_dropout_rate": captions["tag_dropout"],
         "ss_validate_every_n_steps": validation["every_steps"],
         "ss_validate_every_n_epochs": None if validation["every_steps"] else 1,

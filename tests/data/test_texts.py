@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from impasto.data.config import Captions
-from impasto.data.metadata import read_metadata
+from impasto.data.metadata import About, read_metadata
 from impasto.data.texts import MAX_BYTES, read_caption
 from tests.data.pictures import png, tree
 
@@ -129,3 +129,28 @@ def test_broken_metadata_stops_the_run_with_file_and_line(
 def test_metadata_that_is_not_there_stops_the_run(tmp_path: Path) -> None:
     found = read_metadata(Captions(metadata=Path("m.jsonl")), tmp_path, [])
     assert [each.problem.code for each in found.findings] == ["E-CAP-014"]
+
+
+def test_metadata_may_tell_weight_and_face_with_or_without_a_caption(tmp_path: Path) -> None:
+    path = tmp_path / "about.jsonl"
+    entries = [
+        {"file_name": "a.png", "text": "a dog", "weight": 0.5},
+        {"file_name": "b.png", "weight": 2, "face": [1, 2.5, 3, 4]},
+    ]
+    path.write_text("\n".join(map(json.dumps, entries)))
+    found = read_metadata(Captions(metadata=path), tmp_path, ["a.png", "b.png", "c.png"])
+    assert found.captions == {"a.png": "a dog"}
+    assert found.about == {"a.png": About(0.5), "b.png": About(2.0, (1.0, 2.5, 3.0, 4.0))}
+    assert not found.findings
+
+
+@pytest.mark.parametrize(
+    "about",
+    [{"weight": -1}, {"weight": "1"}, {"weight": True}, {"face": [1, 2, 3]}, {"face": [1, 2, 0, 4]}, {"face": "here"}],
+    ids=str,
+)
+def test_a_weight_or_face_that_is_none_stops_the_run(about: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "about.jsonl"
+    path.write_text(json.dumps({"file_name": "a.png", "text": "a dog", **about}))
+    (finding,) = read_metadata(Captions(metadata=path), tmp_path, ["a.png"]).findings
+    assert f"{finding.outcome} {finding.problem.code}" == "stop E-CAP-015"
