@@ -10,6 +10,7 @@ from impasto.families.detect import Card
 if TYPE_CHECKING:
     import torch
 
+    from impasto.adapters.targets import Target
     from impasto.families.family import Family
 
 
@@ -20,3 +21,12 @@ def load(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype) 
             from impasto.families.sd import Modules, StableDiffusion
 
             return StableDiffusion(card, model, Modules.load(card, dtype, device), device)
+
+
+def outline(card: Card | None) -> list[Target]:
+    """The layers of the base that `card` describes, without their numbers; without a card, of Stable Diffusion 1.x."""
+    from impasto.families.shapes import stable_diffusion
+
+    match card.family if card else "sd1":
+        case "sd1":
+            return stable_diffusion(card)
