@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from impasto import __version__
-from impasto.cli import about, files, layers, runs, training
+from impasto.cli import about, files, layers, runs, training, weights
 from impasto.cli.usage import PlainHelp
 from impasto.errors import ConfigError, Problem
 
@@ -33,6 +33,7 @@ for command in (
     runs.preview,
     files.sample,
     files.inspect,
+    weights.app,
     files.cache,
     layers.layers,
     about.explain,

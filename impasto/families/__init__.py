@@ -23,10 +23,10 @@ def load(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype) 
             return StableDiffusion(card, model, Modules.load(card, dtype, device), device)
 
 
-def outline(card: Card) -> list[Target]:
-    """The layers of the base that `card` describes, with their shapes and without their numbers: no weight is read."""
-    match card.family:
-        case "sd1":
-            from impasto.families.sd import outline as sd_outline
+def outline(card: Card | None) -> list[Target]:
+    """The layers of the base that `card` describes, without their numbers; without a card, of Stable Diffusion 1.x."""
+    from impasto.families.shapes import stable_diffusion
 
-            return sd_outline(card)
+    match card.family if card else "sd1":
+        case "sd1":
+            return stable_diffusion(card)

@@ -136,17 +136,6 @@ class Modules:
         return cls(_on(unet, device), _on(encoder, device), vae, tokens)
 
 
-def outline(card: Card) -> list[Target]:
-    """The layers an adapter may ride on, from the base's descriptions alone."""
-    from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    described = UNet2DConditionModel.load_config(str(card.folder), subfolder="unet", local_files_only=True)
-    words = CLIPTextConfig.from_pretrained(str(card.folder), subfolder="text_encoder", local_files_only=True)
-    with torch.device("meta"):
-        return sd_targets(UNet2DConditionModel.from_config(described), CLIPTextModel(words))
-
-
 def _on(module: Any, device: torch.device) -> nn.Module:
     moved: nn.Module = module.to(device)
     return moved

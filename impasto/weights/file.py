@@ -35,35 +35,45 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 
     Raises ModelFileError, and writes nothing, when a number is not finite or does not fit.
     """
-    named = _in_order(_cast(path, tensors, precision))
-    payload = b"".join(_bytes(tensor) for _, tensor in named)
-    told = dict(metadata)
-    told["sshs_model_hash"] = hashlib.sha256(payload).hexdigest()
-    told["sshs_legacy_hash"] = _legacy_hash(named, payload, metadata)
-    files.write(path, _head(named, told), payload)
+    named = in_order(_cast(path, tensors, precision))
+    payload = b"".join(raw(tensor) for _, tensor in named)
+    model_hash = hashlib.sha256(payload).hexdigest()
+    files.write(path, head(named, hashed(named, model_hash, payload[: LEGACY.stop], metadata)), payload)
+
+
+def hashed(named: Named, model_hash: str, begin: bytes, metadata: Mapping[str, str]) -> dict[str, str]:
+    """The metadata with the hashes of a file whose tensors' bytes `begin` so, as far as the oldest hash looks."""
+    return {**metadata, "sshs_model_hash": model_hash, "sshs_legacy_hash": _legacy_hash(named, begin, metadata)}
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of an adapter file. Raises ModelFileError when it is not whole or not finite."""
-    head = header.read(path)
+    found = header.read(path)
     tensors = load_file(path)
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.float().isfinite().all():
-            what = f"holds numbers that are not finite, first in {shown(name)}"
-            raise ModelFileError(Problem("E-MOD-010", what, str(path), "use an earlier file of the same training"))
-    return tensors, dict(head.metadata)
+        check_finite(path, name, tensor)
+    return tensors, dict(found.metadata)
+
+
+def check_finite(path: Path, name: str, tensor: Tensor) -> None:
+    """Raise ModelFileError when a tensor that was read holds a number that is not finite."""
+    if tensor.is_floating_point() and not tensor.float().isfinite().all():
+        what = f"holds numbers that are not finite, first in {shown(name)}"
+        raise ModelFileError(Problem("E-MOD-010", what, str(path), "use an earlier file of the same training"))
+
+
+def cast(path: Path, name: str, tensor: Tensor, precision: Precision) -> Tensor:
+    """A tensor as the file holds it. Raises ModelFileError when a number is not finite or does not fit."""
+    exact = name.endswith(EXACT)
+    found = tensor.detach().to("cpu", torch.float32 if exact else DTYPES[precision]).contiguous()
+    if not found.isfinite().all():
+        raise _not_finite(path, name, tensor, precision)
+    return found
 
 
 def _cast(path: Path, tensors: Mapping[str, Tensor], precision: Precision) -> dict[str, Tensor]:
     assert tensors, "an adapter without layers is no file"
-    found = {}
-    for name, tensor in tensors.items():
-        exact = name.endswith(EXACT)
-        cast = tensor.detach().to("cpu", torch.float32 if exact else DTYPES[precision]).contiguous()
-        if not cast.isfinite().all():
-            raise _not_finite(path, name, tensor, precision)
-        found[name] = cast
-    return found
+    return {name: cast(path, name, tensor, precision) for name, tensor in tensors.items()}
 
 
 def _not_finite(path: Path, name: str, tensor: Tensor, precision: Precision) -> ModelFileError:
@@ -74,12 +84,12 @@ def _not_finite(path: Path, name: str, tensor: Tensor, precision: Precision) -> 
     return ModelFileError(Problem("E-MOD-010", f"cannot be written: {name} is not finite", str(path), fix))
 
 
-def _in_order(tensors: Mapping[str, Tensor]) -> Named:
+def in_order(tensors: Mapping[str, Tensor]) -> Named:
     """Wide types first, then by name: as the library writes them, so that equal tensors have equal hashes."""
     return sorted(tensors.items(), key=lambda each: (-each[1].element_size(), each[0]))
 
 
-def _head(named: Named, metadata: Mapping[str, str]) -> bytes:
+def head(named: Named, metadata: Mapping[str, str]) -> bytes:
     """Length and JSON, padded so that the tensors start at a multiple of 8 bytes."""
     described: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     end = 0
@@ -89,17 +99,18 @@ def _head(named: Named, metadata: Mapping[str, str]) -> bytes:
             "dtype": WORDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end],
         }  # fmt: skip
     text = json.dumps(described, ensure_ascii=False, separators=(",", ":"))
-    head = text.encode("utf-8", "replace")  # a file name may hold what is no text
-    head += b" " * (-len(head) % 8)
-    assert len(head) <= header.LONGEST, "more metadata than a file may hold"
-    return len(head).to_bytes(8, "little") + head
+    packed = text.encode("utf-8", "replace")  # a file name may hold what is no text
+    packed += b" " * (-len(packed) % 8)
+    assert len(packed) <= header.LONGEST, "more metadata than a file may hold"
+    return len(packed).to_bytes(8, "little") + packed
 
 
-def _bytes(tensor: Tensor) -> bytes:
+def raw(tensor: Tensor) -> bytes:
+    """A tensor's bytes as they stand in a file."""
     return tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _legacy_hash(named: Named, payload: bytes, metadata: Mapping[str, str]) -> str:
     """As sd-scripts: over a stretch of the file as it would be with the `ss_` metadata alone."""
-    head = _head(named, {key: value for key, value in metadata.items() if key.startswith("ss_")})
-    return hashlib.sha256((head + payload[: LEGACY.stop])[LEGACY]).hexdigest()[:8]
+    start = head(named, {key: value for key, value in metadata.items() if key.startswith("ss_")})
+    return hashlib.sha256((start + payload[: LEGACY.stop])[LEGACY]).hexdigest()[:8]

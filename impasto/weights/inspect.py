@@ -12,13 +12,18 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from impasto.weights import header, recognise
+from impasto.errors import ModelFileError, Problem
+from impasto.weights import header, peft, recognise
 from impasto.weights.header import NUMPY, Header, shown
 from impasto.weights.recognise import FAMILIES, Family, Layers
 
 T = TypeVar("T")
 Numbers: TypeAlias = NDArray[np.float64]
 UP = "lora_up.weight"
+FACTORS = {
+    ("lora_down.weight", UP), ("lora_A.weight", "lora_B.weight"), ("lora_A.default.weight", "lora_B.default.weight"),
+}  # fmt: skip
+"""What the factors of a low-rank layer are called."""
 
 LAYOUTS = {
     "kohya": "Kohya names",
@@ -126,7 +131,7 @@ def inspect(path: Path, *, norms: bool = False) -> Inspection:
 
 
 def _adapter(plain: Inspection, head: Header, found: Layers, *, norms: bool) -> Inspection:
-    alphas = _alphas(plain.path, head)
+    alphas = _alphas(plain.path, head, found)
     family, width = recognise.adapter_family(found)
     ranks = {name: rank for name, tensors in found.layers.items() if (rank := recognise.rank(tensors)) is not None}
     return replace(
@@ -141,11 +146,24 @@ def _adapter(plain: Inspection, head: Header, found: Layers, *, norms: bool) -> 
     )
 
 
-def _alphas(path: Path, head: Header) -> dict[str, float]:
+def _alphas(path: Path, head: Header, found: Layers) -> dict[str, float]:
     """The alpha of each layer that has one."""
     names = [name for name, entry in head.tensors.items() if name.endswith(".alpha") and entry.count == 1]
     readable = [name for name in names if head.tensors[name].dtype in NUMPY]
-    return {name.removesuffix(".alpha"): float(header.numbers(path, head, name).item()) for name in readable}
+    own = {name.removesuffix(".alpha"): float(header.numbers(path, head, name).item()) for name in readable}
+    return _told(path, head, found) | own
+
+
+def _told(path: Path, head: Header, found: Layers) -> dict[str, float]:
+    """What a file with the names of diffusers or PEFT tells of its layers' alphas."""
+    alphas: dict[str, float] = {}
+    if found.layout in ("diffusers", "peft"):
+        told = peft.told(path, head.metadata)
+        for name, tensors in found.layers.items():
+            part, _, layer = ("", "", name) if found.layout == "peft" else name.partition(".")
+            alpha = told.alpha(part, layer, recognise.rank(tensors) or 1)
+            alphas |= {} if alpha is None else {name: alpha}
+    return alphas
 
 
 def _remarks(found: Layers, ranks: Mapping[str, int], alphas: Mapping[str, float], width: int | None) -> Iterator[str]:
@@ -170,7 +188,7 @@ def _norms(path: Path, head: Header, found: Layers, alphas: Mapping[str, float])
     for name, kinds in found.layers.items():
         entries = {kind: head.tensors.get(f"{name}.{kind}") for kind in kinds if kind != "alpha"}
         if recognise.plain(kinds) and all(each and each.dtype in NUMPY and each.count for each in entries.values()):
-            held = {kind: header.numbers(path, head, f"{name}.{kind}").astype(np.float64) for kind in entries}
+            held = {kind: _finite(path, head, f"{name}.{kind}") for kind in entries}
             low = recognise.rank(kinds)
             scale = alphas.get(name, float(low)) / low if low else 1.0
             norm = _norm(held)
@@ -178,11 +196,20 @@ def _norms(path: Path, head: Header, found: Layers, alphas: Mapping[str, float])
     return norms
 
 
+def _finite(path: Path, head: Header, name: str) -> Numbers:
+    """The numbers of a tensor, in fp64."""
+    found = header.numbers(path, head, name).astype(np.float64)
+    if not np.isfinite(found).all():
+        what = f"holds numbers that are not finite, first in {shown(name)}"
+        raise ModelFileError(Problem("E-MOD-010", what, str(path), "use an earlier file of the same training"))
+    return found
+
+
 def _norm(held: Mapping[str, Numbers]) -> float | None:
     """Of one layer's product, without its scale; None for one that is not whole."""
     match sorted(held):
-        case ["lora_down.weight", "lora_up.weight"]:
-            return _low_rank(held["lora_up.weight"], held["lora_down.weight"])
+        case [down, up] if (down, up) in FACTORS:
+            return _low_rank(held[up], held[down])
         case ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"]:
             product = (held["hada_w1_a"] @ held["hada_w1_b"]) * (held["hada_w2_a"] @ held["hada_w2_b"])
             return float(np.linalg.norm(product))

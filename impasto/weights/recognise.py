@@ -68,7 +68,7 @@ def adapter(shapes: Shapes) -> Layers | None:
         return None
     parts: dict[str, list[str]] = {}
     for name in layers:
-        parts.setdefault(_part(name), []).append(name)
+        parts.setdefault(part_of(name), []).append(name)
     return Layers(kinds, _layout(next(iter(layers))), layers, parts, unknown)
 
 
@@ -109,7 +109,8 @@ def _layout(module: str) -> Layout:
     return "diffusers" if module.startswith(("unet.", "text_encoder", "transformer.")) else "unknown"
 
 
-def _part(module: str) -> str:
+def part_of(module: str) -> str:
+    """The part of the model that a layer is in, by its name in any layout."""
     if found := PREFIX.match(module):
         return PARTS.get(found["part"], "unet")
     first = module.partition(".")[0]

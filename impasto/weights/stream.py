@@ -1,0 +1,142 @@
+"""Safetensors files one tensor at a time, so that memory is bounded by the largest layer and not by the file."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from impasto import files
+from impasto.families.config import Precision
+from impasto.weights import file, header
+
+CHUNK = 4 * 2**20
+"""Bytes that are copied at a time."""
+
+PRECISIONS: Mapping[str, Precision] = {"F16": "fp16", "BF16": "bf16"}
+
+OWN: Mapping[torch.dtype, Precision] = {dtype: precision for precision, dtype in file.DTYPES.items()}
+"""The precision of a type of numbers."""
+
+
+class Reader:
+    """A file that was checked from its head to its end, mapped into memory."""
+
+    def __init__(self, path: Path, head: header.Header, handle: Any) -> None:
+        self.path = path
+        self.head = head
+        self._handle = handle
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor as it stands in the file. Raises ModelFileError when it is not finite."""
+        found: Tensor = self._handle.get_tensor(name)
+        file.check_finite(self.path, name, found)
+        return found
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Reader]:
+    """The safetensors file at `path`, for as long as the `with` lasts. Raises ModelFileError when it is not whole."""
+    head = header.read(path)
+    with safe_open(path, framework="pt") as handle:
+        yield Reader(path, head, handle)
+
+
+class Spool:
+    """Takes the tensors of an adapter file as they come; they wait on the disk until all are there."""
+
+    def __init__(self, path: Path, precision: Precision, waiting: IO[bytes]) -> None:
+        self._path = path
+        self._precision = precision
+        self._waiting = waiting
+        self._starts: dict[str, int] = {}
+        self._shapes: dict[str, Tensor] = {}
+
+    def add(self, name: str, tensor: Tensor, *, as_is: bool = False) -> None:
+        """Keep a tensor, in the file's precision or in its own.
+
+        Raises ModelFileError when a number is not finite or does not fit.
+        """
+        assert name not in self._starts, f"{name} comes twice"
+        own = OWN.get(tensor.dtype) if as_is else None
+        cast = file.cast(self._path, name, tensor, own or self._precision)
+        self._starts[name] = self._waiting.tell()
+        self._shapes[name] = torch.empty_like(cast, device="meta")
+        with files.explained(self._path, needed=cast.nbytes):
+            self._waiting.write(file.raw(cast))
+
+    def commit(self, metadata: Mapping[str, str]) -> None:
+        """Write the file in one stroke: the same bytes as `file.write` makes of the same tensors."""
+        assert self._starts, "an adapter without layers is no file"
+        named = file.in_order(self._shapes)
+        begin = _first(self._bytes(named), file.LEGACY.stop)
+        digest = hashlib.sha256()
+        for chunk in self._bytes(named):
+            digest.update(chunk)
+        head = file.head(named, file.hashed(named, digest.hexdigest(), begin, metadata))
+        with files.replacing(self._path) as tmp, tmp.open("wb") as out:
+            out.write(head)
+            for chunk in self._bytes(named):
+                out.write(chunk)
+
+    def _bytes(self, named: file.Named) -> Iterator[bytes]:
+        for name, shape in named:
+            yield from _stretch(self._waiting, self._starts[name], shape.nbytes)
+
+
+@contextmanager
+def spooled(path: Path, precision: Precision) -> Iterator[Spool]:
+    """A spool beside `path`. What waits in it has no name in its folder, so that a kill leaves nothing behind."""
+    with files.explained(path), tempfile.TemporaryFile(dir=path.absolute().parent) as waiting:
+        yield Spool(path, precision, waiting)
+
+
+def rewrite(reader: Reader, out: Path, change: Callable[[str, Tensor], Tensor]) -> None:
+    """Write the file again to `out`, with the same names, types, shapes and metadata; `change` makes the numbers."""
+    with files.replacing(out) as tmp, tmp.open("wb") as target, reader.path.open("rb") as source:
+        for chunk in _stretch(source, 0, reader.head.start):
+            target.write(chunk)
+        for name, entry in sorted(reader.head.tensors.items(), key=lambda each: (each[1].start, each[1].stop)):
+            held = reader.tensor(name)
+            made = change(name, held)
+            assert made.dtype == held.dtype
+            assert made.shape == held.shape
+            assert made.nbytes == entry.stop - entry.start
+            file.check_finite(out, name, made)
+            target.write(file.raw(made.contiguous()))
+
+
+def precision_of(head: header.Header) -> Precision:
+    """In which precision an adapter's tensors are held: what most of its numbers are."""
+    counts: dict[Precision, int] = {"fp32": 0}
+    for entry in head.tensors.values():
+        precision = PRECISIONS.get(entry.dtype, "fp32")
+        counts[precision] = counts.get(precision, 0) + entry.count
+    return max(counts, key=lambda each: counts[each])
+
+
+def _stretch(source: IO[bytes], start: int, length: int) -> Iterator[bytes]:
+    source.seek(start)
+    while length:
+        chunk = source.read(min(CHUNK, length))
+        assert chunk, "the file became shorter while it was read"
+        length -= len(chunk)
+        start += len(chunk)
+        yield chunk
+        source.seek(start)  # another reader may have moved on
+
+
+def _first(chunks: Iterator[bytes], length: int) -> bytes:
+    found = b""
+    for chunk in chunks:
+        found += chunk
+        if len(found) >= length:
+            break
+    return found[:length]
