@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from impasto.cli.text import amount, columns
 from impasto.engine.config import Prompt, Sampler
 from impasto.errors import ConfigError, DiskError, Problem
-from impasto.families.config import Model
+from impasto.families.config import Merged, Model
 from impasto.settings.problems import explain
 from impasto.settings.source import Source
 from impasto.store import Store, default_root
@@ -28,6 +28,7 @@ def sample(
     prompt: str,
     adapter: Annotated[list[str] | None, Parameter(name="--adapter")] = None,
     model: str = Model().path,
+    merged: Annotated[list[str] | None, Parameter(name="--merged")] = None,
     negative: str = _USUAL.negative,
     seed: int = _USUAL.seed,
     steps: int = _USUAL.steps,
@@ -47,6 +48,8 @@ def sample(
         An adapter file, or file:weight as in anna.safetensors:0.8. May be repeated.
     model
         The base: pocket, or a folder in diffusers' layout.
+    merged
+        An adapter file that is part of the base, as model.merged of a run, or file:weight. May be repeated.
     negative
         What not to draw.
     seed
@@ -72,10 +75,13 @@ def sample(
         asked = Prompt.model_validate(values)
     except ValidationError as error:
         raise ConfigError(*explain(error, values, Prompt, Source("command line"))) from None
-    adapters = [_weighted(each) for each in adapter or ()]
+    adapters = [_weighted(each, "--adapter") for each in adapter or ()]
+    parts = [
+        Merged(path=path, weight=weight) for path, weight in (_weighted(each, "--merged") for each in merged or ())
+    ]
     from impasto.engine.sample import draw
 
-    print(draw(Model(path=model), asked, adapters=adapters, out=out))
+    print(draw(Model(path=model, merged=tuple(parts)), asked, adapters=adapters, out=out))
 
 
 def inspect(file: Path, /) -> None:
@@ -136,7 +142,7 @@ def _verify(store: Store) -> None:
     print(f"all of {store.root} is whole")
 
 
-def _weighted(text: str) -> tuple[Path, float]:
+def _weighted(text: str, option: str) -> tuple[Path, float]:
     """`anna.safetensors:0.8` as a file and its weight."""
     path, _, weight = text.rpartition(":")
     try:
@@ -145,7 +151,7 @@ def _weighted(text: str) -> tuple[Path, float]:
         given = (Path(text), 1.0)
     if not given[0].is_file():
         what = f"there is no adapter file {given[0].absolute()}"
-        raise ConfigError(Problem("E-CLI-001", what, "command line --adapter", "check the path"))
+        raise ConfigError(Problem("E-CLI-001", what, f"command line {option}", "check the path"))
     if not math.isfinite(given[1]):
-        raise ConfigError(Problem("E-CLI-001", f"{text}: no such weight", "command line --adapter", f"{path}:1.0"))
+        raise ConfigError(Problem("E-CLI-001", f"{text}: no such weight", f"command line {option}", f"{path}:1.0"))
     return given
