@@ -52,7 +52,7 @@ def test_a_run_begins_with_a_file_and_goes_on_without_it(tiny_base: Path, pictur
     adapter["start"] = {"path": str(pictures.parent / "runs" / "first" / "first.safetensors"), "sizes": "file"}
     begun.write_bytes(b"gone")  # a resume does not look into it
     train(config(tiny_base, pictures, adapter=adapter, optim=still, save=NO_PROOF, train={"steps": 2}), cache)
-    assert told(folder, events.Finished)[-1].step == 2  # type: ignore[attr-defined]
+    assert told(folder, events.Finished)[-1].step == 2
 
 
 def test_the_scale_is_that_of_the_files_alpha_and_other_ranks_are_refused(
@@ -64,7 +64,7 @@ def test_the_scale_is_that_of_the_files_alpha_and_other_ranks_are_refused(
     ended, _ = file.load(folder / "anna.safetensors")
     assert {float(value) for key, value in ended.items() if key.endswith(".alpha")} == {2.0}
     assert told(folder, events.Proven)  # the file's alpha is the one that was trained with
-    notes = " ".join(each.text for each in told(folder, events.Noted))  # type: ignore[attr-defined]
+    notes = " ".join(each.text for each in told(folder, events.Noted))
     assert "alpha of" in notes
     assert "are not trained here" in notes
     other = {"rank": 8, "start": {"path": str(begun)}}
@@ -109,8 +109,8 @@ def test_blocks_rules_and_a_resting_text_encoder_resume_exactly(tiny_base: Path,
     assert a.keys() == b.keys()
     assert all(bool((a[key] == b[key]).all()) for key in a)
     assert {len(value) for key, value in a.items() if "ff_net" in key and "down" in key.rpartition(".lora")[2]} == {3}
-    assert any("rests from step 3 on" in each.text for each in told(whole, events.Noted))  # type: ignore[attr-defined]
+    assert any("rests from step 3 on" in each.text for each in told(whole, events.Noted))
     steps = told(whole, events.Step)
-    assert [each.rates["text_encoder"] > 0 for each in steps] == [True] * 3 + [False] * 3  # type: ignore[attr-defined]
-    assert all(each.longest <= 0.5 + 1e-6 for each in steps)  # type: ignore[attr-defined]
+    assert [each.rates["text_encoder"] > 0 for each in steps] == [True] * 3 + [False] * 3
+    assert all(each.longest <= 0.5 + 1e-6 for each in steps)
     assert json.loads((whole / "record.json").read_text())["text_encoder_until"] == 3
