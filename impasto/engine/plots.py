@@ -86,7 +86,7 @@ def _boxes(
         values = found[x, y]
         mean = sum(values) / len(values) if values else 0.0
         share = (mean - low) / (high - low) if high > low else 0.5
-        colour = colormaps["YlGnBu"](0.12 + 0.6 * share) if values else "#eeeeee"
+        colour = colormaps["YlGnBu"](0.05 + 0.45 * share) if values else "#eeeeee"
         axes.add_patch(FancyBboxPatch((x, y), 0.86, 0.7, boxstyle="round,pad=0.02", facecolor=colour, edgecolor=QUIET))
         span = (
             ""
