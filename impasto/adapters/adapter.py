@@ -53,7 +53,7 @@ class AdapterLayer(nn.Module, ABC):
         """The Frobenius norm of what is added to the weight, a scalar; of kinds that add something."""
         raise NotImplementedError
 
-    def factors(self) -> list[nn.Parameter]:
+    def multiplied(self) -> list[Tensor]:
         """The parameters whose product is added: scaling each by the n-th root scales what is added."""
         raise NotImplementedError
 
@@ -90,9 +90,9 @@ def shorten(layers: Sequence[AdapterLayer], longest: float, keep: Tensor) -> Ten
     lengths = torch.stack([layer.length() for layer in layers])
     ratios = torch.where(keep > 0, 1.0, (longest / lengths).clamp_max(1.0))  # 0 length: inf, so 1
     for layer, ratio in zip(layers, ratios, strict=True):
-        factors = layer.factors()
-        for each in factors:
-            each.mul_(ratio ** (1 / len(factors)))
+        shared = layer.multiplied()
+        for each in shared:
+            each.mul_(ratio ** (1 / len(shared)))
     after = lengths * ratios
     return torch.stack([(ratios < 1).sum().to(after.dtype), after.mean(), after.max()])
 

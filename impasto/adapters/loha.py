@@ -40,7 +40,7 @@ class LohaLayer(Added):
         length: Tensor = torch.linalg.vector_norm(self.delta())
         return length
 
-    def factors(self) -> list[nn.Parameter]:
+    def multiplied(self) -> list[Tensor]:
         """All four."""
         return [self.hada_w1_a, self.hada_w1_b, self.hada_w2_a, self.hada_w2_b]
 

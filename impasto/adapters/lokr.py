@@ -86,9 +86,9 @@ class LokrLayer(Added):
         length: Tensor = torch.linalg.vector_norm(self.first()) * torch.linalg.vector_norm(self.second())
         return length
 
-    def factors(self) -> list[nn.Parameter]:
+    def multiplied(self) -> list[Tensor]:
         """Two to four, as the form has them."""
-        first = [self.lokr_w1] if self.form.first_rank is None else [self.lokr_w1_a, self.lokr_w1_b]
+        first: list[Tensor] = [self.lokr_w1] if self.form.first_rank is None else [self.lokr_w1_a, self.lokr_w1_b]
         return first + ([self.lokr_w2] if self.form.second_rank is None else [self.lokr_w2_a, self.lokr_w2_b])
 
     def rescale(self) -> None:

@@ -74,7 +74,7 @@ class LoraLayer(AdapterLayer):
         down, up = self.lora_down.weight.flatten(1), self.lora_up.weight.flatten(1)
         return self.scale * ((up.T @ up) * (down @ down.T)).sum().clamp_min(0).sqrt()
 
-    def factors(self) -> list[nn.Parameter]:
+    def multiplied(self) -> list[Tensor]:
         """`up` and `down`."""
         return [self.lora_up.weight, self.lora_down.weight]
 

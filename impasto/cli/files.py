@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from impasto.cli.text import amount, columns
 from impasto.engine.config import Prompt, Sampler
 from impasto.errors import ConfigError, DiskError, Problem
-from impasto.families.config import Emphasis, Model
+from impasto.families.config import Emphasis, Merged, Model
 from impasto.settings.problems import explain
 from impasto.settings.source import Source
 from impasto.store import Store, default_root
@@ -28,6 +28,7 @@ def sample(
     prompt: str,
     adapter: Annotated[list[str] | None, Parameter(name="--adapter")] = None,
     model: str = Model().path,
+    merged: Annotated[list[str] | None, Parameter(name="--merged")] = None,
     negative: str = _USUAL.negative,
     seed: int = _USUAL.seed,
     steps: int = _USUAL.steps,
@@ -51,6 +52,8 @@ def sample(
         An adapter file, or file:weight as in anna.safetensors:0.8. May be repeated.
     model
         The base: pocket, or a folder in diffusers' layout.
+    merged
+        An adapter file that is part of the base, as model.merged of a run, or file:weight. May be repeated.
     negative
         What not to draw.
     seed
@@ -84,9 +87,13 @@ def sample(
         asked = Prompt.model_validate(values)
     except ValidationError as error:
         raise ConfigError(*explain(error, values, Prompt, Source("command line"))) from None
-    adapters = [_weighted(each) for each in adapter or ()]
+    adapters = [_weighted(each, "--adapter") for each in adapter or ()]
+    parts = [
+        Merged(path=path, weight=weight) for path, weight in (_weighted(each, "--merged") for each in merged or ())
+    ]
     given = {"clip_skip": clip_skip, "max_tokens": max_tokens, "emphasis": emphasis, "token_padding": token_padding}
-    base = _model(model, adapters, {name: value for name, value in given.items() if value is not None})
+    asked_for = {name: value for name, value in given.items() if value is not None}
+    base = _model(model, adapters, {"merged": tuple(parts), **asked_for})
     from impasto.engine.sample import draw
 
     print(draw(base, asked, adapters=adapters, out=out))
@@ -161,7 +168,7 @@ def _model(path: str, adapters: Sequence[tuple[Path, float]], given: dict[str, o
         raise ConfigError(*explain(error, values, Model, Source("command line"))) from None
 
 
-def _weighted(text: str) -> tuple[Path, float]:
+def _weighted(text: str, option: str) -> tuple[Path, float]:
     """`anna.safetensors:0.8` as a file and its weight."""
     path, _, weight = text.rpartition(":")
     try:
@@ -170,7 +177,7 @@ def _weighted(text: str) -> tuple[Path, float]:
         given = (Path(text), 1.0)
     if not given[0].is_file():
         what = f"there is no adapter file {given[0].absolute()}"
-        raise ConfigError(Problem("E-CLI-001", what, "command line --adapter", "check the path"))
+        raise ConfigError(Problem("E-CLI-001", what, f"command line {option}", "check the path"))
     if not math.isfinite(given[1]):
-        raise ConfigError(Problem("E-CLI-001", f"{text}: no such weight", "command line --adapter", f"{path}:1.0"))
+        raise ConfigError(Problem("E-CLI-001", f"{text}: no such weight", f"command line {option}", f"{path}:1.0"))
     return given

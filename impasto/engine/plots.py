@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,9 @@ def blocks(rows: Sequence[Row], *, title: str) -> bytes:
 
     figure = Figure(figsize=(10.5, 5.2), dpi=120, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left")
-    measures = [("rank", lambda row: row.rank), ("learning rate", lambda row: row.rate)]
+    measures: list[tuple[str, Callable[[Row], float | None]]] = [
+        ("rank", lambda row: row.rank), ("learning rate", lambda row: row.rate),
+    ]  # fmt: skip
     for axes, (name, measure) in zip(figure.subplots(1, 2), measures, strict=True):
         found: dict[tuple[float, float], list[float]] = {}
         labels: dict[tuple[float, float], str] = {}
@@ -84,7 +86,7 @@ def _boxes(
         values = found[x, y]
         mean = sum(values) / len(values) if values else 0.0
         share = (mean - low) / (high - low) if high > low else 0.5
-        colour = colormaps["YlGnBu"](0.12 + 0.6 * share) if values else "#eeeeee"
+        colour = colormaps["YlGnBu"](0.05 + 0.45 * share) if values else "#eeeeee"
         axes.add_patch(FancyBboxPatch((x, y), 0.86, 0.7, boxstyle="round,pad=0.02", facecolor=colour, edgecolor=QUIET))
         span = (
             ""

@@ -30,7 +30,7 @@ from impasto.engine.session import Session, Show, StopAsked
 from impasto.engine.signals import StopRequest
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
-from impasto.errors import ConfigError, Stopped, UserError
+from impasto.errors import ConfigError, Problem, Stopped, UserError
 from impasto.families import detect
 from impasto.families.detect import Card
 from impasto.families.family import Family
@@ -125,7 +125,7 @@ class Fleet:
         merge_all(family.targets(), config.model.merged)
         for session in self._sessions:  # before any picture is encoded: what does not go with this base is refused
             objectives.build(session.config.objective, family.process, session.config.train.seed)
-            adapters.seats(session.config.adapter, trained(session.config, family.targets()))
+            _has_layers(session.config, family)
         trainer = Trainer(family, compute, config.device.rows)
         for session in self._sessions:
             self._admit(session, trainer, totals[str(session.folder.path)], held)
@@ -194,6 +194,13 @@ class Fleet:
             self._sessions.remove(session)
             trainer.remove(session.member)
             session.member.close()
+
+
+def _has_layers(config: RunConfig, family: Family) -> None:
+    """Raise ConfigError when blocks or rules do not fit this base, or leave no layer to train."""
+    if not adapters.seats(config.adapter, trained(config, family.targets())):
+        what, fix = "no layer gets an adapter: nothing would be trained", "see `impasto layers` and open some"
+        raise ConfigError(Problem("E-CFG-134", what, "adapter", fix))
 
 
 def member(

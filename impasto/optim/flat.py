@@ -86,8 +86,8 @@ class FlatParameters:
 
     @torch.no_grad()
     def norm(self) -> Tensor:
-        """The length of all gradients together, a scalar on the device."""
-        norms = [torch.linalg.vector_norm(group.grads) for group in self.groups.values()]
+        """The length of all gradients together, a scalar on the device; frozen groups have none."""
+        norms = [torch.linalg.vector_norm(group.grads) for group in self.groups.values() if not group.frozen]
         length: Tensor = torch.linalg.vector_norm(torch.stack(norms))
         return length
 

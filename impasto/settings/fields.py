@@ -238,6 +238,9 @@ def _expected_text(shape: Text) -> str:
 _FORMS = {
     r"^[^/\\\x00-\x1f<>:\"|?*]{1,100}$": "text of 1 to 100 characters without / \\ < > : | ? * and double quotes",
     r"^\.[^/\\]+$": 'the ending of a file name with its dot, such as ".txt"',
+    r"^(sine|cosine|linear|reverse_linear|zeros)(\+\d*\.?\d+)?$": (
+        'one of "sine", "cosine", "linear", "reverse_linear", "zeros", perhaps with "+0.25" at its end'
+    ),
     r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$": '"auto", "cpu", "mps", "cuda", "cuda:0", "xpu" or "xpu:0"',
 }
 """Patterns in words."""

@@ -12,6 +12,7 @@ from impasto.settings import fields
 from impasto.settings.fields import Either, Shape, Text
 from impasto.settings.places import Key
 from impasto.settings.source import dotted, shown
+from impasto.settings.suggest import right_type
 from impasto.settings.toml import DEEPEST, parse_value
 
 LONGEST = 1 << 16
@@ -65,12 +66,13 @@ def _value(written: str, key: Key, root: type[Section]) -> Any:
     """As TOML reads it, else the text itself. An empty value takes the setting away, so that its default holds."""
     if not written:
         return _UNSET
-    wants_text = any(_holds_text(setting.shape) for setting in fields.at(root, key))
+    shapes = [setting.shape for setting in fields.at(root, key)]
     try:
         value = parse_value(written)
     except ValueError:
         return written
-    return written if wants_text and not isinstance(value, str) else value
+    text_alone = any(map(_holds_text, shapes)) and not any(right_type(shape, value) for shape in shapes)
+    return written if text_alone else value
 
 
 def _holds_text(shape: Shape) -> bool:
