@@ -226,6 +226,7 @@ def test_a_later_start_of_a_long_run_is_quick() -> None:
 FACE = (240.0, 40.0, 80.0, 64.0)
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.tuples(st.integers(40, 400), st.integers(40, 400)),
     st.tuples(st.floats(-20, 400), st.floats(-20, 400), st.floats(1, 300), st.floats(1, 300)),
