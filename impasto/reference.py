@@ -109,6 +109,7 @@ CODES = {
     "E-CFG-036": "LoRA+ with a kind of adapter that it is not defined for",
     "E-CFG-037": "the text encoder stops, and nothing else is trained",
     "E-CFG-038": "an adapter file to begin with or to merge is missing",
+    "E-CFG-091": "a folder of masks is missing",
 }
 """What each code of a problem with settings or the command line means."""
 

@@ -127,6 +127,21 @@ def scattered(placement: Placement, rng: Random) -> Placement:
     return replace(placement, crop=(rng.randint(0, across), rng.randint(0, down)))
 
 
+def around(size: Size, face: tuple[float, float, float, float], bucket: Bucket, times: float) -> Placement:
+    """A picture of this size in this bucket, whose shorter side shows `times` the longer side of `face` (left, top,
+    width, height), with the face in the middle as far as the picture reaches. Scaled up only to cover the bucket."""
+    left, top, across, down = face
+    scale = min(1.0, min(bucket.width, bucket.height) / (times * max(across, down)))
+    covering = _cover(size, bucket)
+    resized = max(covering[0], round(size[0] * scale)), max(covering[1], round(size[1] * scale))
+    middle = (left + across / 2) * resized[0] / size[0], (top + down / 2) * resized[1] / size[1]
+    crop = (
+        min(max(0, round(middle[0] - bucket.width / 2)), resized[0] - bucket.width),
+        min(max(0, round(middle[1] - bucket.height / 2)), resized[1] - bucket.height),
+    )
+    return Placement(bucket, resized, crop)
+
+
 # what is below serves the above
 
 

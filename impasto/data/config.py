@@ -13,6 +13,9 @@ Side = Annotated[int, Field(ge=8, le=16384)]
 Suffix = Annotated[str, Field(pattern=r"^\.[^/\\]+$", max_length=32)]
 
 
+Times = Annotated[float, Field(ge=0.1, le=1000.0)]
+
+
 class Captions(Section):
     """Where captions come from and what happens to them at each visit."""
 
@@ -90,10 +93,33 @@ class Augment(Section):
     """Mirror left and right, half of the time. Not for anything with text or a parting on one side."""
 
     random_crop: bool = False
-    """Cut where the dice fall instead of the middle. The picture is then encoded at each visit."""
+    """Cut where the dice fall instead of the middle. Without `variants` the picture is then encoded at each visit."""
+
+    face_crop: Annotated[tuple[Times, Times], Field(strict=False)] | None = None
+    """Cut around the face that metadata gives for a picture, so that the shorter side shows this many times the face's
+    longer side: [2.0, 4.0] between two and four times, by dice; [3.0, 3.0] always three times. Never enlarged for it.
+    Pictures without a face are cut as the others."""
 
     color: Share = 0.0
-    """Chance that hue or brightness shift a little. The picture is then encoded at each visit."""
+    """Chance that hue or brightness shift a little. Without `variants` the picture is then encoded at each visit."""
+
+    variants: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Encode so many cuts and shifts of each picture ahead, and keep them; each visit takes one of them by dice. Unset:
+    every visit has its own, and nothing is kept."""
+
+    @model_validator(mode="after")
+    def _something_varies(self) -> Augment:
+        if self.face_crop is not None and self.face_crop[0] > self.face_crop[1]:
+            raise ValueError(f"face_crop goes from more ({self.face_crop[0]}) to less ({self.face_crop[1]}); swap them")
+        if self.variants is not None and not self.varies:
+            raise ValueError("variants is given, but without random_crop, face_crop or color there is nothing to vary")
+        return self
+
+    @property
+    def varies(self) -> bool:
+        """Whether dice decide more about a picture than its flip."""
+        by_face = self.face_crop is not None and self.face_crop[0] < self.face_crop[1]
+        return self.random_crop or by_face or self.color > 0.0
 
 
 class Masks(Section):

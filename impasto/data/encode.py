@@ -28,9 +28,12 @@ class Blobs(Protocol):
         ...
 
 
-def latents_recipe(example: str, placement: Placement, *, flip: bool, alpha: str, encoder: str) -> Recipe:
-    """What an encoded picture depends on: its bytes, its geometry, what stands behind it, and the encoder's weights."""
-    return {
+def latents_recipe(
+    example: str, placement: Placement, *, flip: bool, alpha: str, encoder: str, color: int | None = None
+) -> Recipe:
+    """What an encoded picture depends on: its bytes, its geometry, what stands behind it, the shift of its colours, and
+    the encoder's weights."""
+    recipe: dict[str, Any] = {
         "kind": "latents",
         "format": FORMAT,
         "picture": example,
@@ -41,6 +44,7 @@ def latents_recipe(example: str, placement: Placement, *, flip: bool, alpha: str
         "alpha": alpha,
         "encoder": encoder,
     }
+    return recipe if color is None else {**recipe, "color": color}
 
 
 def mask_recipe(

@@ -141,6 +141,7 @@ def scan(data: Data, *, memo: Path | None = None, progress: Progress | None = No
     for at, (dataset, (_, told), below) in enumerate(zip(data.sets, walks, folders, strict=True)):
         companions = Companions(data.captions_of(dataset), dataset.path, below)
         found, more = _set(at, dataset, below, known, companions, masks[at])
+        findings += _faceless(data, dataset, found)
         sets.append(found)
         findings += [*told, *_remarks(data, dataset, walks[at][0]), *more]
     unkept = inside or remembered.save()
@@ -235,6 +236,16 @@ def _set(
             )  # fmt: skip
         findings += _alike(below)
     return tuple(examples), [*findings, *companions.remarks(), *masks.remarks()]
+
+
+def _faceless(data: Data, dataset: Dataset, examples: Sequence[Example]) -> Iterable[Finding]:
+    """Pictures that cannot be cut around their faces."""
+    without = [shown(each.path.name) for each in examples if each.face is None]
+    if dataset.role != "validation" and data.augment_of(dataset).face_crop is not None and without:
+        what = (
+            f"{len(without)} pictures have no face in metadata and are cut as without face_crop: {listed(without, 5)}"
+        )
+        yield note("E-DAT-059", what, shown(dataset.path), 'add "face": [left, top, width, height] to their metadata')
 
 
 def _alike(below: Below) -> Iterable[Finding]:

@@ -15,7 +15,7 @@ from itertools import count, islice, product
 from typing import Protocol
 
 from impasto import dice
-from impasto.data.buckets import Bucket, Placement, scattered
+from impasto.data.buckets import Bucket, Placement
 from impasto.data.pools import Pool
 from impasto.errors import ConfigError, Problem
 
@@ -61,7 +61,7 @@ class Micro:
         return tuple(f"{visit.key}:{self.epoch}" for visit in self.visits)
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class View:
     """A picture as an encoder would see it."""
 
@@ -70,6 +70,7 @@ class View:
     id: str
     placement: Placement
     flip: bool
+    color: int | None = None
 
 
 class Length(Protocol):
@@ -193,13 +194,13 @@ class Plan:
     def views(self) -> tuple[View, ...]:
         """Every picture as an encoder can ever see it, for encoding ahead, validation included; sets whose pictures are
         new at each visit are left out."""
-        found: dict[tuple[str, Placement, bool], View] = {}
+        found: dict[tuple[str, Placement, bool, int | None], View] = {}
         for at, pool in enumerate(self.pools):
-            flips = () if pool.live else (False, True) if pool.flip else (False,)
-            for (place, entry), flip in product(enumerate(pool.entries), flips):
-                view = View(at, place, entry.id, entry.placement, flip)
-                found.setdefault((entry.id, entry.placement, flip), view)
-        return tuple(sorted(found.values()))
+            for place, entry in enumerate(pool.entries):
+                for look, flip in product(pool.looks(entry), (False, True) if pool.flip else (False,)):
+                    view = View(at, place, entry.id, look.placement, flip, look.color)
+                    found.setdefault((entry.id, look.placement, flip, look.color), view)
+        return tuple(sorted(found.values(), key=lambda view: (view.set, view.example, view.id, view.flip)))
 
     @property
     def _takes_turns(self) -> bool:
@@ -279,12 +280,11 @@ def _cut(visits: Sequence[Visit], size: int, epoch: int, at: int, bucket: Bucket
 
 def _visit(pool: Pool, at: int, draw: _Draw, seed: int, epoch: int) -> Visit:
     id, number, place = draw
-    plain = Visit(at, place, id, number, pool.entries[place].placement)
-    placement, flip, color = plain.placement, False, None
-    if pool.random_crop:
-        placement = scattered(placement, dice.generator("crop", seed, epoch, plain.key))
-    if pool.flip:
-        flip = dice.generator("flip", seed, epoch, plain.key).random() < 0.5
-    if pool.color and dice.generator("color", seed, epoch, plain.key).random() < pool.color:
-        color = dice.seed("shift", seed, epoch, plain.key)
-    return replace(plain, placement=placement, flip=flip, color=color)
+    entry = pool.entries[place]
+    plain = Visit(at, place, id, number, entry.placement)
+    if pool.variants is None:
+        look = pool.look(entry, seed, epoch, plain.key)
+    else:
+        look = pool.variant(entry, dice.generator("variant", seed, epoch, plain.key).randrange(pool.variants))
+    flip = pool.flip and dice.generator("flip", seed, epoch, plain.key).random() < 0.5
+    return replace(plain, placement=look.placement, flip=flip, color=look.color)

@@ -28,7 +28,7 @@ from impasto.data.batch import Batch, Conditioning, stacked
 from impasto.data.buckets import Placement
 from impasto.data.config import Captions
 from impasto.data.examples import Example, Scan, scan
-from impasto.data.plan import Micro, Plan, Visit, held_out
+from impasto.data.plan import Micro, Plan, View, Visit, held_out
 from impasto.data.pools import pools
 from impasto.engine.device import Compute
 from impasto.engine.member import part_rates
@@ -116,12 +116,12 @@ class Source:
         """Encode whatever a visit can ask for and the store lacks. Nothing to do on the second run."""
         if self._store is None:
             return
-        views = [(view, self._recipe(view.id, view.placement, view.flip)) for view in self._feed.plan.views()]
+        views = [(view, self._recipe(view)) for view in self._feed.plan.views()]
         lacking = [view for view, recipe in views if self._store.missing([recipe])]
         with self._encoder() if lacking else _nothing():
             for done, view in enumerate(lacking):
                 _progress(tell, "encode pictures", done, len(lacking))
-                self._distribution(Visit(view.set, view.example, view.id, 0, view.placement, view.flip))
+                self._distribution(Visit(view.set, view.example, view.id, 0, view.placement, view.flip, view.color))
         captions = [] if self._learns_words else sorted(self._kept_captions)
         unknown = [text for text in captions if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
         for done, caption in enumerate(unknown):
@@ -173,14 +173,15 @@ class Source:
         new_each_time = self._feed.plan.pools[visit.set].live
         return encodings.kept(
             None if new_each_time else self._store,
-            self._recipe(visit.id, visit.placement, visit.flip),
+            self._recipe(visit),
             lambda: self._encode(visit),
         )
 
-    def _recipe(self, picture: str, placement: Placement, flip: bool) -> encodings.Recipe:
+    def _recipe(self, seen: Visit | View) -> encodings.Recipe:
         return encodings.latents_recipe(
-            picture, placement, flip=flip, alpha=self._config.data.alpha, encoder=self._vae_print
-        )
+            seen.id, seen.placement,
+            flip=seen.flip, alpha=self._config.data.alpha, encoder=self._vae_print, color=seen.color,
+        )  # fmt: skip
 
     def _encode(self, visit: Visit) -> dict[str, Tensor]:
         example = self._feed.example(visit)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from impasto.data.buckets import Bucket, Placement
-from impasto.data.config import Role
+from impasto.data.buckets import Bucket, Placement, Size, around
+from impasto.data.config import Augment, Role
+from impasto.data.metadata import Box
 from impasto.data.plan import Micro, Plan, batches, epoch_plan, held_out, steps_per_epoch
 from impasto.data.pools import Entry, Pool
 from impasto.errors import ConfigError
@@ -218,3 +219,78 @@ def test_views_are_all_that_visits_show() -> None:
 def test_a_later_start_of_a_long_run_is_quick() -> None:
     plan = Plan((pool(200), pool(30, role="regularization", wide=9)), 0)
     assert plan.step(plan.start_of(100))[0].epoch == 100
+
+
+# -- cuts around faces, and cuts that are kept -------------------------------------------------------------------------
+
+FACE = (240.0, 40.0, 80.0, 64.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(40, 400), st.integers(40, 400)),
+    st.tuples(st.floats(-20, 400), st.floats(-20, 400), st.floats(1, 300), st.floats(1, 300)),
+    st.floats(0.5, 8.0),
+)
+def test_a_cut_around_a_face_is_always_inside_its_picture(size: Size, face: Box, times: float) -> None:
+    placed = around(size, face, Bucket(64, 48), times)
+    assert min(placed.crop) >= 0
+    assert min(placed.excess[0] - placed.crop[0], placed.excess[1] - placed.crop[1]) >= 0
+    cover = max(64 / size[0], 48 / size[1])
+    assert placed.resized[0] / size[0] <= max(1.0, cover) + 1 / min(size)
+
+
+def test_a_cut_around_a_face_shows_as_much_as_asked_with_the_face_in_the_middle() -> None:
+    placed = around((400, 400), (190.0, 90.0, 40.0, 30.0), Bucket(64, 64), 4.0)
+    assert placed.resized == (160, 160)  # 160 pixels of the picture on 64, which is 4 times the face of 40
+    assert placed.crop == (round(210 * 0.4 - 32), round(105 * 0.4 - 32))
+    assert around((400, 400), (0.0, 0.0, 10.0, 10.0), Bucket(64, 64), 4.0).resized == (400, 400)
+    assert around((400, 400), (0.0, 0.0, 10.0, 10.0), Bucket(64, 64), 4.0).crop == (0, 0)
+
+
+def faces(times: tuple[float, float], variants: int | None = None) -> Pool:
+    entries = tuple(Entry(f"{n}", 2, SQUARE, (400, 320), FACE if n % 2 else None) for n in range(6))
+    return Pool("train", 2, entries, face_crop=times, variants=variants, random_crop=True)
+
+
+def test_faces_are_in_every_cut_and_pictures_without_are_cut_as_the_others() -> None:
+    visits = [
+        visit for epoch in range(4) for micro in epoch_plan((faces((1.5, 3.0)),), 0, epoch) for visit in micro.visits
+    ]
+    with_face = [visit.placement for visit in visits if int(visit.id) % 2]
+    assert len({placed.resized for placed in with_face}) > 3
+    for placed in with_face:
+        across = placed.resized[0] / 400
+        assert placed.crop[0] <= 240 * across + 1
+        assert 320 * across - 1 <= placed.crop[0] + 64
+    assert {visit.placement.resized for visit in visits if not int(visit.id) % 2} == {SQUARE.resized}
+
+
+def test_one_look_at_a_face_is_always_the_same_and_can_be_kept() -> None:
+    entries = (Entry("a", 3, SQUARE, (400, 320), FACE),)
+    plan = Plan((Pool("train", 1, entries, face_crop=(2.0, 2.0)),), 0)
+    (view,) = plan.views()
+    assert view.placement != SQUARE
+    assert {visit.placement for micro in plan.epoch(0) for visit in micro.visits} == {view.placement}
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_visits_choose_among_the_variants_that_are_kept(seed: int) -> None:
+    pools = (Pool("train", 4, (Entry("a", 40, WIDE), Entry("b", 40, WIDE)), True, True, 0.5, variants=3),)
+    plan = Plan(pools, seed)
+    kept = {(view.id, view.placement, view.flip, view.color) for view in plan.views()}
+    visits = [visit for epoch in range(3) for micro in plan.epoch(epoch) for visit in micro.visits]
+    assert {(visit.id, visit.placement, visit.flip, visit.color) for visit in visits} == kept
+    assert 6 < len(kept) <= 12
+    assert plan.views() == Plan(pools, seed + 1).views()
+    assert not pools[0].live
+    assert not Plan((replace(pools[0], variants=None),), seed).views()
+
+
+@pytest.mark.parametrize(
+    ("augment", "what"),
+    [({"variants": 4, "flip": True}, "nothing to vary"), ({"face_crop": [4.0, 2.0]}, "swap them")],
+)
+def test_augmentation_that_cannot_be_meant_is_refused(augment: dict[str, object], what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        Augment.model_validate(augment)

@@ -66,6 +66,8 @@ def test_every_file_of_settings_could_be_trained(block: pages.Block, tmp_path: P
     found, source = config.read(path)
     for dataset in found.data.sets:
         dataset.path.mkdir(parents=True)
+        if dataset.masks and dataset.masks.folder:
+            dataset.masks.folder.mkdir(parents=True)
     if found.data.captions.metadata:
         found.data.captions.metadata.touch()
     if found.model.path != "pocket":

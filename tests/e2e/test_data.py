@@ -248,3 +248,17 @@ def test_threads_change_no_result_and_may_change_at_a_resume(
     impasto.train([config(tiny_base, pictures, "halves", data)], cache=cache, show=stop_at(3))
     impasto.train([config(tiny_base, pictures, "halves", {**data, "workers": 3, "prefetch": 5})], cache=cache)
     assert forks.same(found[0], forks.weights(pictures.parent / "runs", "halves"))
+
+
+def test_kept_cuts_around_faces_resume_exactly_and_are_encoded_once(tiny_base: Path, pictures: Path) -> None:
+    about = pictures.parent / "about.jsonl"
+    about.write_text("".join(f'{{"file_name": "{n}.png", "face": [4, 2, {3 + n}, 5]}}\n' for n in range(4)))
+    augment = {"face_crop": [1.2, 2.5], "random_crop": True, "color": 0.3, "flip": True, "variants": 3}
+    data = {"resolution": 16, "captions": {"metadata": str(about)}, "augment": augment, "masks": {"alpha": True}}
+    resumes_exactly(tiny_base, pictures, data, adapter=FROZEN_WORDS)
+    cache = pictures.parent / "cache"
+    kept = {entry.key for entry in Store(cache).entries() if entry.kind == "latents"}
+    again = config(tiny_base, pictures, "again", data, adapter=FROZEN_WORDS, train={"steps": 6, "seed": 4})
+    (folder,) = impasto.train([again], cache=cache)
+    assert {entry.key for entry in Store(cache).entries() if entry.kind == "latents"} == kept
+    assert "E-DAT-059" in {each.code for each in impasto.history(folder) if isinstance(each, events.Warned)}
