@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from math import sqrt
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -92,12 +94,12 @@ class Member:
         self.progress.losses.append(loss)
         self.progress.norms.append(report.norm)
         self.progress.skips.append(report.skipped)
-        self.progress.rates.append(rates)
+        self.progress.rates.append(dict(report.rates))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The weights that previews and files show: the average where one is kept, else the last step's."""
-        with self.ema.swapped() if self.ema else nullcontext():
+        with self.optimizer.shown(), self.ema.swapped() if self.ema else nullcontext():
             yield
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -122,11 +124,26 @@ class Member:
 
 
 def part_rates(config: RunConfig) -> dict[Part, float]:
-    """The learning rate of each part that is trained; a rate of 0 leaves the part out."""
+    """The full learning rate of each part that is trained; a rate of 0 leaves the part out."""
+    scale = _rate_scale(config)
     chosen, targets = config.optim, config.adapter.targets
     rates: dict[Part, tuple[bool, float | None]] = {
         "unet": (targets.unet, chosen.unet_learning_rate),
         "text_encoder": (targets.text_encoder, chosen.text_encoder_learning_rate),
     }
     found = {part: chosen.learning_rate if own is None else own for part, (on, own) in rates.items() if on}
-    return {part: rate for part, rate in found.items() if rate > 0}
+    return {part: rate * scale for part, rate in found.items() if rate > 0}
+
+
+def _rate_scale(config: RunConfig) -> float:
+    """What all rates are multiplied by for the pictures in a step (Goyal et al. 2017; the root: Krizhevsky 2014)."""
+    pictures = config.data.batch_size * config.train.accumulate
+    match config.optim.learning_rate_scale:
+        case "none":
+            return 1.0
+        case "linear":
+            return float(pictures)
+        case "sqrt":
+            return sqrt(pictures)
+        case _:
+            assert_never(config.optim.learning_rate_scale)

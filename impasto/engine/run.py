@@ -101,6 +101,8 @@ class Fleet:
 
     def _plan(self) -> tuple[Card, dict[str, int]]:
         """Look at all pictures of all runs before any weight is read, and leave out what is finished."""
+        for session in self._sessions:
+            optim.check(session.config.optim)
         card = detect.look(self._sessions[0].config.model)
         totals = {}
         for session in list(self._sessions):

@@ -33,6 +33,11 @@ class FlatGroup:
             self._views.append((parameter, self._take(parameter, start), start * self.values.element_size()))
         self.values.grad = self.grads
 
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The adapter's own parameters, in their order."""
+        return [parameter for parameter, _, _ in self._views]
+
     def check(self) -> None:
         """Assert that nobody took a parameter or a gradient away: `Module.to`, `zero_grad(set_to_none=True)` would."""
         origin = self.values.data_ptr()
