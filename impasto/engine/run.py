@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from impasto import adapters, events, families, objectives
+from impasto import adapters, events, families, objectives, optim
 from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import cos, pi, sqrt
 from typing import assert_never
 
-from impasto.optim import config as settings
+from impasto.optim import schedule_config as settings
 
 POLYNOMIAL_END = 1e-7
 TIMESCALE = 10_000
