@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from impasto.config import MODEL_NAMES, RunConfig
 from impasto.data.config import Buckets, Captions, Dataset, Masks
 from impasto.errors import Problem
-from impasto.optim.config import CosineRestarts, WarmupStableDecay
+from impasto.optim.config import Adafactor, AdamW8bit, Library, ScheduleFree, Sgd
+from impasto.optim.schedule_config import CosineRestarts, WarmupStableDecay
 from impasto.settings.places import Key
 from impasto.settings.source import Source, dotted, shown
 from impasto.settings.suggest import nearest
@@ -23,15 +25,23 @@ SIDES = 8
 HASTENED = ("lora", "lora-fa", "dylora")
 """The kinds of adapters that LoRA+ is defined for."""
 
+FACTOR_LEAST = 0.1
+"""A learning rate up to this is probably no factor."""
+
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
 
 
 def check(config: RunConfig, source: Source | None = None) -> list[Problem]:
     """All that keeps a run from starting as far as settings and folders tell."""
     source = source or Source()
-    rules = (_name, _length, _learning, _sizes, _shown, _pictures, _model, _adapters, _output)
+    rules = (_name, _length, _learning, _installed, _sizes, _shown, _pictures, _model, _adapters, _output)
     found = [each for rule in rules for each in rule(config)]
     return [Problem(code, what, source.place(key), _spelt(fix, key, source)) for code, key, what, fix in found]
+
+
+def advice(config: RunConfig) -> list[Problem]:
+    """What can be trained and is probably not meant: warnings, not refusals."""
+    return [Problem(code, what, dotted(key), fix) for code, key, what, fix in _rates(config)]
 
 
 def _spelt(fix: str, key: Key, source: Source) -> str:
@@ -122,6 +132,26 @@ def _stopped_words(config: RunConfig) -> Found:
     if config.train.text_encoder_until is not None and not (targets.unet and rate):
         what = "the text encoder would stop, and nothing else is trained"
         yield "E-CFG-037", ("train", "text_encoder_until"), what, "delete this line, or train fewer steps"
+
+
+def _installed(config: RunConfig) -> Found:
+    if isinstance(config.optim.optimizer, AdamW8bit) and find_spec("bitsandbytes") is None:
+        what = "adamw-8bit comes from the package bitsandbytes, which is not installed"
+        yield "E-CFG-046", ("optim", "optimizer", "kind"), what, "pip install bitsandbytes"
+
+
+def _rates(config: RunConfig) -> Found:
+    optim, key = config.optim, ("optim", "learning_rate")
+    rate, kind = optim.learning_rate, optim.optimizer.kind
+    relative = isinstance(optim.optimizer, Adafactor) and optim.optimizer.relative_step
+    if optim.finds_rate or relative:
+        if rate <= FACTOR_LEAST:
+            what = f"{kind} {'has relative steps' if relative else 'finds its rate by itself'} and learning_rate is a "
+            what += f"factor for it: {shown(rate)} makes steps so many times smaller"
+            yield "W-CFG-001", key, what, "learning_rate = 1.0"
+    elif rate >= 1.0 and not isinstance(optim.optimizer, Sgd | ScheduleFree | Library):
+        what = f"learning_rate = {shown(rate)} is what optimizers that find their rate take; for {kind} it is too large"
+        yield "W-CFG-002", key, what, "learning_rate = 1e-4"
 
 
 def _sizes(config: RunConfig) -> Found:

@@ -12,7 +12,20 @@ from impasto import errors
 from impasto.config import RunConfig, json_schema
 from impasto.schema import Section
 from impasto.settings import fields
-from impasto.settings.fields import Choice, Either, Flag, Kinds, Listing, Number, Pair, Setting, Shape, Table, Text
+from impasto.settings.fields import (
+    Choice,
+    Either,
+    Flag,
+    Kinds,
+    Listing,
+    Number,
+    Options,
+    Pair,
+    Setting,
+    Shape,
+    Table,
+    Text,
+)
 from impasto.settings.toml import literal
 
 FOLDER = Path("docs/reference")
@@ -110,6 +123,10 @@ CODES = {
     "E-CFG-037": "the text encoder stops, and nothing else is trained",
     "E-CFG-038": "an adapter file to begin with or to merge is missing",
     "E-CFG-091": "a folder of masks is missing",
+    "E-CFG-045": "no optimizer of this name",
+    "E-CFG-046": "a package that a setting needs is not installed",
+    "E-CFG-047": "options that an optimizer of a library does not take",
+    "E-CFG-048": "an optimizer of a library that does not resume to the bit",
 }
 """What each code of a problem with settings or the command line means."""
 
@@ -164,7 +181,7 @@ def values(shape: Shape) -> str:
             return f"list of: {values(item)}"
         case Either(options):
             return "; or ".join(map(values, options))
-        case Table() | Kinds():
+        case Table() | Kinds() | Options():
             return "section"
         case _:
             return "anything"

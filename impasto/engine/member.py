@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, sqrt
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -63,6 +64,7 @@ class Member:
             * (ratios[group.part] if group.fast else 1)
             for group in groups
         }
+        self._parts = {group.name: group.part for group in groups}
         self._words = [group.name for group in groups if group.part == "text_encoder"]
         self.until = text_encoder_until(config, total)  # steps after which the text encoder's adapter rests
         self.flat = FlatParameters({group.name: parameters for group, parameters in groups.items()})
@@ -94,10 +96,8 @@ class Member:
     def update(self, loss: Tensor) -> None:
         """Clip, step, average: the gradients of this step are complete. Nothing here waits for the device."""
         now = factor(self.config.optim.schedule, self.step, self.total)
-        report = self.optimizer.step(
-            {group: rate * now for group, rate in self._rates.items()},
-            scale=self._scaler.scale if self._scaler else None,
-        )
+        asked = {group: rate * now for group, rate in self._rates.items()}
+        report = self.optimizer.step(asked, scale=self._scaler.scale if self._scaler else None)
         if self._scaler:
             self._scaler.update(report.skipped)
         kind = self.config.adapter
@@ -110,12 +110,7 @@ class Member:
         self.progress.losses.append(loss)
         self.progress.norms.append(report.norm)
         self.progress.skips.append(report.skipped)
-        self.progress.rates.append(
-            {
-                part: 0.0 if part == "text_encoder" and self.step > self.until else rate * now
-                for part, rate in part_rates(self.config).items()
-            }
-        )
+        self.progress.rates.append(self._part_rates(now, asked, report.rates))
         self._rest()
 
     @property
@@ -138,10 +133,18 @@ class Member:
                 if not self.flat.groups[group].frozen:
                     self.flat.groups[group].freeze()
 
+    def _part_rates(self, now: float, asked: Mapping[str, float], used: Mapping[str, float]) -> dict[str, float]:
+        """The rate each part was moved by, apart from the factors of its groups."""
+        found = {self._parts[group]: used[group] / rate for group, rate in asked.items() if rate}
+        return {
+            part: 0.0 if part == "text_encoder" and self.step > self.until else rate * now * found.get(part, 1.0)
+            for part, rate in part_rates(self.config).items()
+        }
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The weights that previews and files show: the average where one is kept, else the last step's."""
-        with self.ema.swapped() if self.ema else nullcontext():
+        with self.optimizer.shown(), self.ema.swapped() if self.ema else nullcontext():
             yield
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -182,11 +185,25 @@ def rate_of(config: RunConfig, part: Part, encoder: int | None = None) -> float:
 
 
 def _rates(config: RunConfig, part: Part) -> tuple[float, ...]:
-    chosen = config.optim
+    chosen, scale = config.optim, _rate_scale(config)
     own = chosen.unet_learning_rate if part == "unet" else chosen.text_encoder_learning_rate
     if own is None:
-        return (chosen.learning_rate,)
-    return own if isinstance(own, tuple) else (own,)
+        own = chosen.learning_rate
+    return tuple(rate * scale for rate in (own if isinstance(own, tuple) else (own,)))
+
+
+def _rate_scale(config: RunConfig) -> float:
+    """What all rates are multiplied by for the pictures in a step (Goyal et al. 2017; the root: Krizhevsky 2014)."""
+    pictures = config.data.batch_size * config.train.accumulate
+    match config.optim.learning_rate_scale:
+        case "none":
+            return 1.0
+        case "linear":
+            return float(pictures)
+        case "sqrt":
+            return sqrt(pictures)
+        case _:
+            assert_never(config.optim.learning_rate_scale)
 
 
 def lora_plus(config: RunConfig) -> dict[Part, float]:

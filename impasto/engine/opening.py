@@ -11,7 +11,7 @@ from pathlib import Path
 
 from impasto import config as settings
 from impasto import events, files
-from impasto.checks import run_folder
+from impasto.checks import advice, run_folder
 from impasto.config import RunConfig
 from impasto.engine import changes
 from impasto.engine.session import Session, Show
@@ -40,6 +40,8 @@ def opened(config: RunConfig, allow: frozenset[str], restart: bool, show: Show |
         session = Session(config, folder, log, show)
         for line in _changed(folder, config, allow):
             session.tell(events.Noted(text=f"changed: {line}"))
+        for problem in advice(config):
+            session.tell(events.Warned(code=problem.code, text=str(problem)))
         files.write(folder.config, settings.dump(config).encode())
         yield session
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from impasto import adapters, events, families, objectives
+from impasto import adapters, events, families, objectives, optim
 from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
@@ -104,6 +104,8 @@ class Fleet:
 
     def _plan(self) -> tuple[Card, dict[str, int]]:
         """Look at all pictures of all runs before any weight is read, and leave out what is finished."""
+        for session in self._sessions:
+            optim.check(session.config.optim)
         card = detect.look(self._sessions[0].config.model)
         totals = {}
         for session in list(self._sessions):

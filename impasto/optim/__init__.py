@@ -8,16 +8,52 @@ from impasto.optim import config as settings
 
 if TYPE_CHECKING:
     from impasto.optim.flat import FlatParameters
-    from impasto.optim.optimizers import Optimizer
+    from impasto.optim.optimizers import Optimizer, Rule
 
 
 def build(config: settings.Optim, flat: FlatParameters) -> Optimizer:
     """The optimizer of a member over its flat parameters, with a fresh state."""
-    from impasto.optim import optimizers
+    from impasto.optim.optimizers import Optimizer
 
-    match config.optimizer:
+    return Optimizer(flat, _rule(config.optimizer, flat), clip=config.clip)
+
+
+def check(config: settings.Optim) -> None:
+    """Raise ConfigError if an optimizer of a library is not there, or not as its settings want it."""
+    if isinstance(config.optimizer, settings.Library):
+        from impasto.optim import named
+
+        named.check(config.optimizer)
+
+
+def _rule(config: settings.Optimizer, flat: FlatParameters) -> Rule:
+    from impasto.optim import fused
+
+    match config:
         case settings.AdamW():
-            rule = optimizers.adamw(flat, config.optimizer)
+            return fused.adamw(flat, config)
+        case settings.Sgd():
+            return fused.sgd(flat, config)
+    from impasto.optim import named, zoo  # the library they come from takes a second to load
+
+    match config:
+        case settings.AdamW8bit():
+            return zoo.adamw_8bit(flat, config)
+        case settings.Lion():
+            return zoo.lion(flat, config)
+        case settings.Adafactor():
+            return zoo.adafactor(flat, config)
+        case settings.Prodigy():
+            return zoo.prodigy(flat, config)
+        case settings.DAdaptation():
+            return zoo.d_adaptation(flat, config)
+        case settings.ScheduleFree():
+            return zoo.schedule_free(flat, config)
+        case settings.Came():
+            return zoo.came(flat, config)
+        case settings.Muon():
+            return zoo.muon(flat, config)
+        case settings.Library():
+            return named.rule(flat, config)
         case _:
-            assert_never(config.optimizer)
-    return optimizers.Optimizer(flat, rule, clip=config.clip)
+            assert_never(config)

@@ -43,6 +43,11 @@ class FlatGroup:
             parameter.requires_grad_(False)
             parameter.grad = None
 
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The adapter's own parameters, in their order."""
+        return [parameter for parameter, _, _ in self._views]
+
     def check(self) -> None:
         """Assert that nobody took a parameter or a gradient away: `Module.to`, `zero_grad(set_to_none=True)` would."""
         origin = self.values.data_ptr()

@@ -1,16 +1,17 @@
-"""Rules that turn gradients into steps, over flat parameters and without ever waiting for the device."""
+"""What moves an adapter's numbers: gradients are measured, shortened, and given to a rule, or the step is skipped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from impasto.optim import config as settings
 from impasto.optim.flat import FlatParameters
-from impasto.optim.state import copied, take_over
+from impasto.optim.state import compare, copied, take_over
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,28 @@ class Update:
     skipped: Tensor
     """1.0 if the gradients were not finite, so that nothing was changed; else 0.0."""
 
+    rates: Mapping[str, float]
+    """The rate each part was moved by: what was asked for, times what the rule has found where it looks for one."""
+
+
+class Rule(Protocol):
+    """Turns gradients into steps. Whether a step counts is decided on the device: no rule may ask it."""
+
+    def step(self, rates: Mapping[str, float], divisor: Tensor | None, skipped: Tensor) -> Mapping[str, float]:
+        """Divide the gradients by `divisor` and move every part, or change nothing where `skipped` is 1.0.
+
+        Returns the rates in the end.
+        """
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All that the next step depends on, by name; not copies."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state, to the bit. Raises ValueError, before anything changes, if it is another rule's."""
+
+    def shown(self) -> AbstractContextManager[None]:
+        """For as long as the `with` lasts, the weights that are to be used, where these are not those in training."""
+
 
 class Optimizer:
     """Clips the gradients of all parts together and steps, or skips the step if they are not finite.
@@ -31,12 +54,10 @@ class Optimizer:
     as they were, bit for bit.
     """
 
-    def __init__(self, flat: FlatParameters, rule: torch.optim.Optimizer, *, clip: float) -> None:
-        """`rule` has one fused group a part, in the order of `flat`, and its state is complete. `clip` 0: never."""
-        assert len(rule.param_groups) == len(flat.groups), "one group a part"
+    def __init__(self, flat: FlatParameters, rule: Rule, *, clip: float) -> None:
+        """`clip` 0: never."""
         self._flat = flat
         self._rule = rule
-        self._settings = dict(zip(flat.groups, rule.param_groups, strict=True))
         self._clip = clip
         self._skipped = torch.zeros((), dtype=torch.int64, device=flat.device)
 
@@ -47,34 +68,40 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, rates: Mapping[str, float], *, scale: Tensor | None = None) -> Update:
-        """Move every part by its learning rate in `rates`. The gradients remain; `zero_grad` forgets them.
+        """Move every part by its learning rate in `rates`. The gradients are used up; `zero_grad` forgets them.
 
         `scale` is the factor the loss had in backward (fp16), a scalar on the device; it is taken out again.
         """
-        for part, group in self._flat.groups.items():
+        for group in self._flat.groups.values():
             group.check()
-            self._settings[part]["lr"] = rates[part]
         norm = self._flat.norm()
         skipped = (~norm.isfinite()).float()
         true_norm = norm if scale is None else norm / scale
-        # torch's fused rules divide gradients by grad_scale as they read them, and touch nothing if found_inf is 1
-        self._rule.grad_scale = self._divisor(true_norm, scale)  # type: ignore[attr-defined]
-        self._rule.found_inf = skipped  # type: ignore[attr-defined]
-        self._rule.step()
+        used = self._rule.step(rates, self._divisor(true_norm, scale), skipped)
         self._skipped += skipped.to(torch.int64)
-        return Update(true_norm, skipped)
+        return Update(true_norm, skipped, used)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         self._flat.zero_grad()
 
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """The weights to be used for as long as the `with` lasts; then those in training again, bit for bit."""
+        with self._rule.shown():
+            yield
+
     def state(self) -> dict[str, Tensor]:
         """What a resume needs: `<part>.<name>` of each of the rule's tensors, and `skipped`. Copies on the host."""
-        return copied(self._tensors())
+        return copied({**self._rule.tensors(), "skipped": self._skipped})
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over a state exactly. Raises ValueError if it is not this optimizer's."""
-        take_over(self._tensors(), state)
+        own = {"skipped": self._skipped}
+        theirs = {name: value for name, value in state.items() if name in own}
+        compare(own, theirs)
+        self._rule.restore({name: value for name, value in state.items() if name not in own})
+        take_over(own, theirs)
 
     def _divisor(self, norm: Tensor, scale: Tensor | None) -> Tensor | None:
         """What gradients are divided by: the loss scale, and the excess over `clip` (Pascanu et al. 2013, Alg. 1)."""
@@ -82,30 +109,3 @@ class Optimizer:
             return scale
         excess = ((norm + 1e-6) / self._clip).clamp_min(1.0)
         return excess if scale is None else excess * scale
-
-    def _tensors(self) -> dict[str, Tensor]:
-        own = {
-            f"{part}.{name}": value
-            for part, group in self._flat.groups.items()
-            for name, value in self._rule.state[group.values].items()
-        }
-        return {**own, "skipped": self._skipped}
-
-
-def adamw(flat: FlatParameters, config: settings.AdamW) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019, Algorithm 2) in one fused operation a part, its state laid out at once."""
-    rule = torch.optim.AdamW(
-        [{"params": [group.values]} for group in flat.groups.values()],
-        lr=0.0,  # set before every step
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    for group in flat.groups.values():
-        rule.state[group.values] = {
-            "step": torch.zeros((), device=flat.device),
-            "exp_avg": torch.zeros_like(group.grads),
-            "exp_avg_sq": torch.zeros_like(group.grads),
-        }
-    return rule

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import cos, pi, sqrt
 from typing import assert_never
 
-from impasto.optim import config as settings
+from impasto.optim import schedule_config as settings
 
 POLYNOMIAL_END = 1e-7
 TIMESCALE = 10_000
@@ -47,6 +47,8 @@ def factor(schedule: settings.Schedule, step: int, total: int, *, first_step_zer
             return 0.0 if span.done >= 1 else _half_cosine(span.done_of(schedule.cycles))
         case settings.CosineMinimum():
             return _between(schedule.minimum, _half_cosine(span.done))
+        case settings.Rex():
+            return (1 - span.done) / (1 - span.done / 2)
         case settings.Polynomial():
             return _between(POLYNOMIAL_END, (1 - span.done) ** schedule.power)
         case settings.InverseSqrt():

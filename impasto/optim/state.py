@@ -19,6 +19,13 @@ def take_over(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
 
     Raises ValueError, before anything is changed, if names, shapes or types differ.
     """
+    compare(own, given)
+    for name, value in own.items():
+        value.copy_(given[name])
+
+
+def compare(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if names, shapes or types differ."""
     if own.keys() != given.keys():
         missing, unknown = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
         raise ValueError(f"the saved state is another's: missing {missing[:4]}, unknown {unknown[:4]}")
@@ -26,5 +33,3 @@ def take_over(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
         if (value.shape, value.dtype) != (given[name].shape, given[name].dtype):
             found = f"{given[name].dtype} {tuple(given[name].shape)}"
             raise ValueError(f"the saved {name} is {found}, not {value.dtype} {tuple(value.shape)}")
-    for name, value in own.items():
-        value.copy_(given[name])

@@ -94,11 +94,16 @@ class Either:
 
 
 @dataclass(frozen=True)
+class Options:
+    """Values by names that are not known here."""
+
+
+@dataclass(frozen=True)
 class Anything:
     """Not described further."""
 
 
-Shape = Flag | Number | Text | Choice | Pair | Listing | Table | Kinds | Either | Anything
+Shape = Flag | Number | Text | Choice | Pair | Listing | Table | Kinds | Either | Options | Anything
 
 
 @dataclass(frozen=True)
@@ -213,6 +218,8 @@ def expected(shape: Shape) -> str:
             return "a section of kind " + ", ".join(repr_choice(kind) for kind, _ in sections)
         case Either(options):
             return ", or ".join(map(expected, options))
+        case Options():
+            return "a section with plain values of any name"
         case Anything():
             return "a value"
 
@@ -271,6 +278,8 @@ def _shape(annotation: Any, marks: tuple[Any, ...]) -> Shape:
         return _union([each for each in get_args(annotation) if each is not type(None)], marks)
     if origin is Literal:
         return Choice(get_args(annotation))
+    if origin is dict:
+        return Options()
     if origin is tuple:
         items = get_args(annotation)
         if items[-1] is Ellipsis:

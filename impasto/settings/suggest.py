@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from impasto.settings.fields import Choice, Either, Flag, Kinds, Listing, Number, Pair, Shape, Table, Text
+from impasto.settings.fields import Choice, Either, Flag, Kinds, Listing, Number, Options, Pair, Shape, Table, Text
 
 FARTHEST = 2
 
@@ -56,7 +56,7 @@ def right_type(shape: Shape, value: object) -> bool:
             return type(value) in {type(each) for each in values}
         case Pair() | Listing():
             return isinstance(value, list)
-        case Table() | Kinds():
+        case Table() | Kinds() | Options():
             return isinstance(value, dict)
         case Either(options):
             return any(right_type(option, value) for option in options)

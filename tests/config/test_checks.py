@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from impasto.checks import check, check_together
+from impasto import checks
+from impasto.checks import advice, check, check_together
 from impasto.config import RunConfig, read
 from impasto.errors import Problem
 
@@ -93,6 +94,31 @@ def test_a_contradiction_is_found(settings: list[str], code: str, key: str, word
     assert problem.where.endswith(key)
     assert words in f"{problem.what} {problem.fix}"
     assert problem.fix
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        (["optim.optimizer.kind=prodigy"], "W-CFG-001"),
+        (["optim.optimizer.kind=d-adaptation", "optim.learning_rate=0.1"], "W-CFG-001"),
+        (['optim.optimizer={kind="adafactor", relative_step=true}'], "W-CFG-001"),
+        (['optim.optimizer={kind="library", name="Prodigy"}'], "W-CFG-001"),
+        (["optim.learning_rate=1.0"], "W-CFG-002"),
+        (["optim.optimizer.kind=prodigy", "optim.learning_rate=1.0"], ""),
+        (["optim.optimizer.kind=sgd", "optim.learning_rate=1.0"], ""),
+        (["optim.optimizer.kind=adafactor"], ""),
+    ],
+)
+def test_a_rate_that_is_probably_not_meant_is_warned_of(settings: list[str], code: str) -> None:
+    found = advice(read(None, ["data.sets.0.path=pics", *settings])[0])
+    assert [each.code for each in found] == [code] * bool(code)
+    assert all(each.fix for each in found)
+
+
+def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda _: None)
+    (problem,) = problems("optim.optimizer.kind=adamw-8bit")
+    assert (problem.code, problem.fix) == ("E-CFG-046", "pip install bitsandbytes")
 
 
 def test_a_run_without_pictures_is_told_how_to_name_them() -> None:

@@ -14,7 +14,7 @@ from impasto.config import RunConfig, base_key, differences, dump, fingerprint, 
 from impasto.data.config import Data, Dataset
 from impasto.engine.config import Train
 from impasto.errors import ConfigError
-from impasto.optim.config import Cosine, PiecewiseConstant
+from impasto.optim.schedule_config import Cosine, PiecewiseConstant
 from impasto.settings import fields
 
 
@@ -180,6 +180,16 @@ def test_every_setting_has_a_meaning_and_every_pattern_has_words() -> None:
         assert setting.help or setting.name == "kind", ".".join(path)
         assert "of the form" not in fields.expected(setting.shape), ".".join(path)
         assert not isinstance(setting.shape, fields.Anything), ".".join(path)
+
+
+def test_options_of_a_librarys_optimizer_survive_a_dump(tmp_path: Path) -> None:
+    chosen = (
+        'optim.optimizer={kind="library", name="CAME", options={betas=[0.9, 0.99, 0.999], eps1=1e-9, foreach=false}}'
+    )
+    config = load(None, [chosen])
+    (tmp_path / "dumped.toml").write_text(dump(config))
+    assert load(tmp_path / "dumped.toml") == config
+    assert config.optim.optimizer.options == {"betas": (0.9, 0.99, 0.999), "eps1": 1e-9, "foreach": False}  # type: ignore[union-attr]
 
 
 def test_schedules_of_every_kind_survive_a_dump(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from impasto.optim.config import (
+from impasto.optim.schedule_config import (
     Constant,
     Cosine,
     CosineMinimum,
@@ -11,6 +11,7 @@ from impasto.optim.config import (
     Linear,
     PiecewiseConstant,
     Polynomial,
+    Rex,
     WarmupStableDecay,
 )
 from impasto.optim.schedules import factor
@@ -23,6 +24,7 @@ GOLDEN = [
     (Cosine(warmup=10), {5: 0.5, 50: 0.586824, 75: 0.178606}),
     (RESTARTS, {5: 0.5, 39: 0.002739, 40: 1, 50: 0.75, 70: 1, 75: 0.933013, 100: 0}),
     (CosineMinimum(warmup=10, minimum=0.1), {0: 0, 50: 0.628142, 99: 0.100274, 100: 0.1}),
+    (Rex(warmup=10), {0: 0, 5: 0.5, 10: 1, 55: 2 / 3, 70: 0.5, 100: 0}),
     (Polynomial(warmup=10, power=2.0), {5: 0.5, 50: 0.308642, 100: 1e-7}),
     (InverseSqrt(warmup=10), {5: 0.5, 10: 1, 50: 0.447214}),
     (STABLE, {0: 0.1, 5: 0.55, 10: 1, 79: 1, 80: 1, 99: 0.10554, 100: 0.1}),
@@ -50,6 +52,13 @@ def test_warm_up_starts_above_zero_and_arrives():
     assert [factor(Constant(warmup=4), step, 10) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
 
 
+@pytest.mark.parametrize("schedule", ALL, ids=kind)
+def test_a_warm_up_of_a_share_starts_above_zero(schedule):
+    if schedule.kind != "warmup-stable-decay":
+        warm = schedule.model_copy(update={"warmup": 0.1})
+        assert [factor(warm, step, 100) for step in range(10)] == pytest.approx([(t + 1) / 10 for t in range(10)])
+
+
 def test_the_two_ways_to_warm_up_agree_afterwards():
     for step in range(10, 101):
         assert factor(Cosine(warmup=10), step, 100) == factor(Cosine(warmup=10), step, 100, first_step_zero=True)
@@ -61,7 +70,7 @@ def test_warm_up_may_be_a_share_of_all_steps():
 
 
 def test_more_steps_after_the_end_go_on_along_the_longer_curve():
-    for schedule in (Linear(), Cosine(), CosineRestarts(), Polynomial(), WarmupStableDecay(decay=0.2)):
+    for schedule in (Linear(), Cosine(), CosineRestarts(), Rex(), Polynomial(), WarmupStableDecay(decay=0.2)):
         assert factor(schedule, 100, 100) == pytest.approx(0, abs=1e-6)
         assert factor(schedule, 100, 200) > 0.4
 
