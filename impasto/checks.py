@@ -103,6 +103,9 @@ def _learning(config: RunConfig) -> Found:
     if not any(effective):
         what = "the learning rate of every trained part is 0: nothing would be learnt"
         yield "E-CFG-023", ("optim", "learning_rate"), what, "learning_rate = 1e-4"
+    if optim.precision == "bf16" and config.model.precision in ("fp32", "fp16"):
+        what = f"an adapter in bf16 needs a base that computes in it, and this one computes in {config.model.precision}"
+        yield "E-CFG-140", ("optim", "precision"), what, 'precision = "fp32", or model.precision = "bf16"'
 
 
 def _sizes(config: RunConfig) -> Found:

@@ -15,6 +15,7 @@ from impasto.adapters.targets import Part
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.loader import Loader
+from impasto.families.precision import DTYPES
 from impasto.objectives.objective import Objective
 from impasto.optim.ema import Ema
 from impasto.optim.flat import FlatParameters
@@ -52,8 +53,10 @@ class Member:
         self.step = 0
         self.progress = Progress()
         self._rates = part_rates(config)
-        self.flat = FlatParameters({part: adapter.parameters_of(part) for part in self._rates})
-        self.optimizer: Optimizer = optim.build(config.optim, self.flat)
+        dtype = DTYPES[config.optim.precision]
+        self.flat = FlatParameters({part: adapter.parameters_of(part) for part in self._rates}, dtype)
+        with self.flat.wide(self.seed, "start"):  # an optimizer may want to know where it starts
+            self.optimizer: Optimizer = optim.build(config.optim, self.flat)
         self.ema = Ema(config.optim.ema, self.flat) if config.optim.ema else None
         device = next(adapter.parameters()).device
         self._scaler = LossScaler(device) if scaled else None
@@ -82,7 +85,8 @@ class Member:
         """Clip, step, average: the gradients of this step are complete. Nothing here waits for the device."""
         now = factor(self.config.optim.schedule, self.step, self.total)
         rates: dict[str, float] = {part: rate * now for part, rate in self._rates.items()}
-        report = self.optimizer.step(rates, scale=self._scaler.scale if self._scaler else None)
+        with self.flat.wide(self.seed, self.step):
+            report = self.optimizer.step(rates, scale=self._scaler.scale if self._scaler else None)
         if self._scaler:
             self._scaler.update(report.skipped)
         if self.ema:

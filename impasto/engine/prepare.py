@@ -97,6 +97,18 @@ class Source:
         self._vae_print = store.fingerprint(card.weights("vae"))
         self._text_print = store.fingerprint(card.weights("text_encoder"))
 
+    @property
+    def _text_form(self) -> str:
+        """In which precision captions are encoded."""
+        packed = self._config.model.quantize_text_encoder
+        return self._compute.text_precision + ("" if packed == "none" else f"+{packed}")
+
+    @property
+    def _vae_form(self) -> str:
+        """Which picture encoder it is, and in which precision."""
+        precision = self._config.model.vae_precision
+        return self._vae_print + ("" if precision == "fp32" else f"+{precision}")
+
     def fill(self, tell: Tell) -> None:
         """Encode whatever a visit can ask for and the store lacks. Nothing to do on the second run."""
         if self._store is None:
@@ -107,6 +119,7 @@ class Source:
             for done, view in enumerate(lacking):
                 _progress(tell, "encode pictures", done, len(lacking))
                 self._distribution(Visit(view.set, view.example, view.id, 0, view.placement, view.flip))
+            self._say_rescued(tell)
         captions = [] if self._learns_words else sorted(self._kept_captions)
         unknown = [text for text in captions if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
         for done, caption in enumerate(unknown):
@@ -114,11 +127,18 @@ class Source:
             self._states(caption)
 
     @contextmanager
-    def live(self) -> Iterator[None]:
+    def live(self, tell: Tell) -> Iterator[None]:
         """Keep the picture encoder at hand, if some pictures are new at each visit."""
         live = self._store is None or any(pool.live for pool in self._feed.plan.pools)
         with self._encoder() if live else _nothing():
             yield
+            self._say_rescued(tell)
+
+    def _say_rescued(self, tell: Tell) -> None:
+        if self._vae is not None and (count := self._vae.rescued):
+            precision = self._config.model.vae_precision
+            text = f"the picture encoder gave no numbers in {precision} for {count} encodings; they were done in fp32"
+            tell(events.Warned(code="W-NUM-001", text=text))
 
     def step(self, step: int) -> list[Batch]:
         """The micro-batches of an optimizer step."""
@@ -153,7 +173,7 @@ class Source:
 
     def _recipe(self, picture: str, placement: Placement, flip: bool) -> encodings.Recipe:
         return encodings.latents_recipe(
-            picture, placement, flip=flip, alpha=self._config.data.alpha, encoder=self._vae_print
+            picture, placement, flip=flip, alpha=self._config.data.alpha, encoder=self._vae_form
         )
 
     def _encode(self, visit: Visit) -> dict[str, Tensor]:
@@ -222,7 +242,7 @@ class Source:
             cond["ids"],
             encoder=self._text_print,
             clip_skip=self._config.model.clip_skip,
-            precision=self._compute.precision,
+            precision=self._text_form,
         )
 
     def _encode_text(self, cond: Conditioning) -> Conditioning:

@@ -15,8 +15,6 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import torch
-
 from impasto import adapters, events, families, objectives
 from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
@@ -115,8 +113,9 @@ class Fleet:
 
     def _load(self, card: Card, totals: dict[str, int], held: ExitStack) -> tuple[Trainer, Witness]:
         config = self._sessions[0].config
-        compute = device.choose(config.device, config.model.precision)
+        compute = device.choose(config.device, config.model)
         for session in self._sessions:
+            device.holds(session.config.optim, compute)
             session.tell(events.Phase(name="load"))
         family = families.load(card, config.model, device=compute.device, dtype=compute.dtype)
         for session in self._sessions:  # before any picture is encoded: what does not go with this base is refused
@@ -131,7 +130,7 @@ class Fleet:
         config, family, compute = session.config, trainer.family, trainer.compute
         source = prepare.Source(config, session.feed, session.card, family, compute, self._store)
         source.fill(session.tell)
-        held.enter_context(source.live())
+        held.enter_context(source.live(session.tell))
         session.member = member(config, family, compute, total)
         session.member.feed(Loader(source.step, last=total))
         held.callback(session.member.close)
@@ -194,7 +193,7 @@ def member(config: RunConfig, family: Family, compute: Compute, total: int) -> M
     targets = [target for target in family.targets() if target.part in rates]
     adapter = adapters.build(config.adapter, targets, config.train.seed).to(compute.device)
     objective = objectives.build(config.objective, family.process, config.train.seed)
-    return Member(config, adapter, objective, total, scaled=compute.dtype == torch.float16)
+    return Member(config, adapter, objective, total, scaled=compute.scaled)
 
 
 def first(session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None]) -> None:

@@ -26,7 +26,8 @@ def draw(model: Model, prompt: Prompt, *, adapters: Sequence[tuple[Path, float]]
     """
     card = detect.look(model)
     loaded = [(path, file.load(path)[0], weight) for path, weight in adapters]
-    compute = device.choose(Device(), model.precision)
+    model = model.model_copy(update={"quantize": "none", "quantize_text_encoder": "none"})  # merged into plain weights
+    compute = device.choose(Device(), model)
     family = families.load(card, model, device=compute.device, dtype=compute.dtype)
     for path, tensors, weight in loaded:
         merge({target.name: target for target in family.targets()}, path, tensors, weight)

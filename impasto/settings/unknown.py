@@ -47,6 +47,8 @@ OTHER_WORDS = {
     "pretrained_model_name_or_path": "model.path",
     "base_model": "model.path",
     "mixed_precision": "model.precision",
+    "full_bf16": "optim.precision",
+    "full_fp16": "optim.precision",
     "prior_loss_weight": "objective.prior_weight",
     "output_dir": "output.folder",
     "output_name": "name",
