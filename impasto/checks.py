@@ -141,6 +141,10 @@ def _shown(config: RunConfig) -> Found:
         what = "a loss is to be measured, but no set holds pictures for it"
         fix = 'add [[data.sets]] with role = "validation", or delete this line'
         yield "E-CFG-026", ("validation", "every_steps"), what, fix
+    if config.objective.prior_target == "base" and not any(each.role == "regularization" for each in config.data.sets):
+        what = "the base's own answers are to be kept, but no set says for which pictures"
+        fix = 'add [[data.sets]] with role = "regularization", or delete this line'
+        yield "E-CFG-141", ("objective", "prior_target"), what, fix
 
 
 def _pictures(config: RunConfig) -> Found:

@@ -106,6 +106,7 @@ CODES = {
     "E-CFG-033": "a file to be written exists already",
     "E-CFG-034": "no run of this name",
     "E-CFG-035": "two runs would share a folder",
+    "E-CFG-141": "nothing to keep the base's answers for",
     "E-CFG-140": "an adapter held in bf16 beside a base that computes in something else",
 }
 """What each code of a problem with settings or the command line means."""

@@ -92,6 +92,7 @@ class Source:
         self._family = family
         self._compute = compute
         self._store = store if config.data.cache else None
+        self._keeps_base = config.objective.prior_target == "base"
         self._learns_words = "text_encoder" in part_rates(config)
         self._vae: ImageEncoder | None = None
         self._vae_print = store.fingerprint(card.weights("vae"))
@@ -154,6 +155,7 @@ class Source:
             latents=self._moved(torch.stack(latents)),
             cond={name: self._moved(value) for name, value in self._cond(texts).items()},
             weight=self._moved(torch.tensor(weights)),
+            prior=tuple(self._regularizes(visit) for visit in micro.visits) if self._keeps_base else (),
         )
 
     # -- pictures ------------------------------------------------------------------------------------------------
@@ -252,8 +254,10 @@ class Source:
     # -- the rest ------------------------------------------------------------------------------------------------
 
     def _weight(self, visit: Visit) -> float:
-        regularizes = self._feed.plan.pools[visit.set].role == "regularization"
-        return self._config.objective.prior_weight if regularizes else 1.0
+        return self._config.objective.prior_weight if self._regularizes(visit) else 1.0
+
+    def _regularizes(self, visit: Visit) -> bool:
+        return self._feed.plan.pools[visit.set].role == "regularization"
 
     def _moved(self, value: Tensor) -> Tensor:
         if self._compute.device.type == "cuda":

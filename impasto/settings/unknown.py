@@ -50,6 +50,7 @@ OTHER_WORDS = {
     "full_bf16": "optim.precision",
     "full_fp16": "optim.precision",
     "prior_loss_weight": "objective.prior_weight",
+    "diff_output_preservation": "objective.prior_target",
     "output_dir": "output.folder",
     "output_name": "name",
     "save_every_n_steps": "save.every_steps",
