@@ -123,6 +123,9 @@ def _learning(config: RunConfig) -> Found:
         for name in (name for name, ratio in ratios.items() if ratio is not None):
             what = f"LoRA+ is for {', '.join(HASTENED)}, and the adapter is of kind {config.adapter.kind}"
             yield "E-CFG-036", ("optim", name), what, "delete this line"
+    if optim.precision == "bf16" and config.model.precision in ("fp32", "fp16"):
+        what = f"an adapter in bf16 needs a base that computes in it, and this one computes in {config.model.precision}"
+        yield "E-CFG-140", ("optim", "precision"), what, 'precision = "fp32", or model.precision = "bf16"'
 
 
 def _stopped_words(config: RunConfig) -> Found:
@@ -187,6 +190,10 @@ def _shown(config: RunConfig) -> Found:
         what = "a loss is to be measured, but no set holds pictures for it"
         fix = 'add [[data.sets]] with role = "validation", or delete this line'
         yield "E-CFG-026", ("validation", "every_steps"), what, fix
+    if config.objective.prior_target == "base" and not any(each.role == "regularization" for each in config.data.sets):
+        what = "the base's own answers are to be kept, but no set says for which pictures"
+        fix = 'add [[data.sets]] with role = "regularization", or delete this line'
+        yield "E-CFG-141", ("objective", "prior_target"), what, fix
 
 
 def _pictures(config: RunConfig) -> Found:

@@ -40,8 +40,8 @@ class GloraLayer(Change):
     def weight(self, base: nn.Module) -> Tensor:
         assert isinstance(base, Layer)
         held = base.weight.float()
-        from_base = torch.einsum("or...,ri->oi...", self._base_times_a1(held), self.a2.weight.flatten(1))
-        own = self.b1.weight.flatten(1) @ self.b2.weight.flatten(1)
+        from_base = torch.einsum("or...,ri->oi...", self._base_times_a1(held), self.a2.weight.float().flatten(1))
+        own = self.b1.weight.float().flatten(1) @ self.b2.weight.float().flatten(1)
         return held + self.scale * (from_base + own.view(held.shape))
 
     def rescale(self) -> None:
@@ -50,7 +50,7 @@ class GloraLayer(Change):
 
     def _base_times_a1(self, weight: Tensor) -> Tensor:
         """[O, rank, ...kernel]"""
-        a1 = self.a1.weight.flatten(1)
+        a1 = self.a1.weight.flatten(1).to(weight.dtype)
         if weight.ndim == 2:
             return F.linear(weight, a1.T)
         return torch.einsum("oi...,ir->or...", weight, a1)

@@ -33,7 +33,8 @@ class LohaLayer(Added):
         self.shape = base.weight.shape
 
     def delta(self) -> Tensor:
-        return self.scale * hadamard(self.hada_w1_a, self.hada_w1_b, self.hada_w2_a, self.hada_w2_b).view(self.shape)
+        factors = (self.hada_w1_a, self.hada_w1_b, self.hada_w2_a, self.hada_w2_b)
+        return self.scale * hadamard(*(each.float() for each in factors)).view(self.shape)
 
     def length(self) -> Tensor:
         """Of the product itself: it has no shorter form."""

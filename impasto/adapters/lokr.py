@@ -58,13 +58,16 @@ class LokrLayer(Added):
 
     def first(self) -> Tensor:
         """[o1, i1]"""
-        return self.lokr_w1 if self.form.first_rank is None else self.lokr_w1_a @ self.lokr_w1_b
+        if self.form.first_rank is None:
+            return self.lokr_w1.float()
+        return self.lokr_w1_a.float() @ self.lokr_w1_b.float()
 
     def second(self) -> Tensor:
         """[o2, i2, ...kernel], scale included."""
         if self.form.second_rank is None:
-            return self.scale * self.lokr_w2
-        return self.scale * (self.lokr_w2_a @ self.lokr_w2_b).view(self.form.out[1], self.form.inner[1], *self.kernel)
+            return self.scale * self.lokr_w2.float()
+        whole = self.lokr_w2_a.float() @ self.lokr_w2_b.float()
+        return self.scale * whole.view(self.form.out[1], self.form.inner[1], *self.kernel)
 
     def delta(self) -> Tensor:
         second = self.second()

@@ -64,8 +64,8 @@ class LoraLayer(AdapterLayer):
 
     def weight(self, base: nn.Module) -> Tensor:
         assert isinstance(base, Layer)
-        down = self.lora_down.weight.flatten(1)  # [rank, in * kernel]
-        up = self.lora_up.weight.flatten(1)  # [out, rank]
+        down = self.lora_down.weight.float().flatten(1)  # [rank, in * kernel]
+        up = self.lora_up.weight.float().flatten(1)  # [out, rank]
         merged = base.weight.float() + self.scale * (up @ down).reshape(base.weight.shape)
         return merged if self.dora_scale is None else merged * dora.growth(self.dora_scale, merged)
 
@@ -87,7 +87,7 @@ class LoraLayer(AdapterLayer):
             return torch.add(y, high, alpha=scale)
         assert isinstance(base, Layer)
         with exact(y), torch.no_grad():
-            down, up = self.lora_down.weight.flatten(1), self.lora_up.weight.flatten(1)
+            down, up = self.lora_down.weight.float().flatten(1), self.lora_up.weight.float().flatten(1)
             merged = base.weight.float() + self.scale * (up @ down).view(base.weight.shape)
         change = dora.change(scale * high, y, base, dora.growth(self.dora_scale, merged))
         return y + change.to(y.dtype)

@@ -58,7 +58,8 @@ class Rotation(Change):
 
     def turns(self) -> Tensor:
         """R - I of each block."""
-        skew = self.oft_blocks - self.oft_blocks.mT
+        blocks = self.oft_blocks.float()
+        skew = blocks - blocks.mT
         if self.longest > 0:
             skew = skew * (self.longest / (torch.linalg.vector_norm(skew) + TINY)).clamp(max=1.0)
         unit = torch.eye(skew.shape[-1], device=skew.device)
@@ -73,7 +74,7 @@ class Rotation(Change):
         moved = self.turned(z, turns)
         if self.factors is None:
             return moved
-        factors = self.factors.flatten()
+        factors = self.factors.float().flatten()
         return (factors - 1) * z + factors * moved
 
 

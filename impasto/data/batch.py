@@ -29,6 +29,9 @@ class Batch:
     weight: Tensor
     """[N], how much each example's loss counts."""
 
+    prior: tuple[bool, ...] = ()
+    """[N], which examples are held to what the base alone answers, not to the picture; empty: none."""
+
     mask: Tensor | None = None
     """[N, 1, h, w] in 0..1, how much each place counts; None: all alike."""
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from impasto.engine.config import Device
-from impasto.errors import DeviceError, Problem
-from impasto.families.config import Precision
-
-DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from impasto.errors import ConfigError, DeviceError, Problem
+from impasto.families.config import Model, Precision
+from impasto.families.precision import DTYPES, text_dtype
+from impasto.optim.config import Optim
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,23 @@ class Compute:
 
     device: torch.device
     dtype: torch.dtype
+    text: torch.dtype | None = None
+    """What the text encoder is held and computed in, where that is another precision."""
 
     @property
     def precision(self) -> Precision:
         """`fp32`, `bf16` or `fp16`."""
         return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+
+    @property
+    def text_precision(self) -> Precision:
+        """The same of the text encoder."""
+        return next(name for name, dtype in DTYPES.items() if dtype == (self.text or self.dtype))
+
+    @property
+    def scaled(self) -> bool:
+        """Whether losses are scaled: gradients that pass through fp16 are lost where they are small."""
+        return torch.float16 in (self.dtype, self.text)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision: matrix products in `dtype`, norms and losses in fp32. Nothing for fp32."""
@@ -46,15 +57,27 @@ class Compute:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-def choose(config: Device, precision: Precision | Literal["auto"]) -> Compute:
-    """The device that `config` names, and the precision: `auto` is bf16 where the device is fast in it."""
+def choose(config: Device, model: Model) -> Compute:
+    """The device that `config` names, and the precisions: `auto` is bf16 where the device is fast in it."""
     if config.threads:
         torch.set_num_threads(config.threads)
     device = _device(config.name)
-    if precision != "auto":
-        return Compute(device, DTYPES[precision])
+    dtype = _fast(device) if model.precision == "auto" else DTYPES[model.precision]
+    return Compute(device, dtype, text_dtype(model, dtype))
+
+
+def holds(config: Optim, compute: Compute) -> None:
+    """Raise ConfigError where an adapter cannot be held as `config` says, beside a base computed as it is."""
+    if config.precision == "bf16" and compute.dtype != torch.bfloat16:
+        what = f"an adapter in bf16 needs a base that computes in it, and this one computes in {compute.precision}"
+        raise ConfigError(
+            Problem("E-CFG-140", what, "optim.precision", 'precision = "fp32", or model.precision = "bf16"')
+        )
+
+
+def _fast(device: torch.device) -> torch.dtype:
     fast = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
-    return Compute(device, torch.bfloat16 if fast else torch.float32)
+    return torch.bfloat16 if fast else torch.float32
 
 
 def _device(name: str) -> torch.device:

@@ -19,6 +19,7 @@ from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.loader import Loader
 from impasto.errors import ConfigError, Problem
+from impasto.families.precision import DTYPES
 from impasto.objectives.objective import Objective
 from impasto.optim.ema import Ema
 from impasto.optim.flat import FlatParameters
@@ -67,8 +68,10 @@ class Member:
         self._parts = {group.name: group.part for group in groups}
         self._words = [group.name for group in groups if group.part == "text_encoder"]
         self.until = text_encoder_until(config, total)  # steps after which the text encoder's adapter rests
-        self.flat = FlatParameters({group.name: parameters for group, parameters in groups.items()})
-        self.optimizer: Optimizer = optim.build(config.optim, self.flat)
+        dtype = DTYPES[config.optim.precision]
+        self.flat = FlatParameters({group.name: parameters for group, parameters in groups.items()}, dtype)
+        with self.flat.wide(self.seed, "start"):  # an optimizer may want to know where it starts
+            self.optimizer: Optimizer = optim.build(config.optim, self.flat)
         self.ema = Ema(config.optim.ema, self.flat) if config.optim.ema else None
         device = next(adapter.parameters()).device
         self._scaler = LossScaler(device) if scaled else None
@@ -97,7 +100,8 @@ class Member:
         """Clip, step, average: the gradients of this step are complete. Nothing here waits for the device."""
         now = factor(self.config.optim.schedule, self.step, self.total)
         asked = {group: rate * now for group, rate in self._rates.items()}
-        report = self.optimizer.step(asked, scale=self._scaler.scale if self._scaler else None)
+        with self.flat.wide(self.seed, self.step):
+            report = self.optimizer.step(asked, scale=self._scaler.scale if self._scaler else None)
         if self._scaler:
             self._scaler.update(report.skipped)
         kind = self.config.adapter

@@ -106,11 +106,24 @@ class Source:
         self._family = family
         self._compute = compute
         self._store = store if config.data.cache else None
+        self._keeps_base = config.objective.prior_target == "base"
         self._learns_words = "text_encoder" in part_rates(config)
         self._vae: ImageEncoder | None = None
         self._one_at_a_time = Lock()
         self._vae_print = store.fingerprint(card.weights("vae"))
         self._text_print = fingerprint(store, card, "text_encoder", config.model.merged)
+
+    @property
+    def _text_form(self) -> str:
+        """In which precision captions are encoded."""
+        packed = self._config.model.quantize_text_encoder
+        return self._compute.text_precision + ("" if packed == "none" else f"+{packed}")
+
+    @property
+    def _vae_form(self) -> str:
+        """Which picture encoder it is, and in which precision."""
+        precision = self._config.model.vae_precision
+        return self._vae_print + ("" if precision == "fp32" else f"+{precision}")
 
     def fill(self, tell: Tell) -> None:
         """Encode whatever a visit can ask for and the store lacks. Nothing to do on the second run."""
@@ -122,6 +135,7 @@ class Source:
             for done, view in enumerate(lacking):
                 _progress(tell, "encode pictures", done, len(lacking))
                 self._distribution(Visit(view.set, view.example, view.id, 0, view.placement, view.flip, view.color))
+            self._say_rescued(tell)
         captions = [] if self._learns_words else sorted(self._kept_captions)
         unknown = [text for text in captions if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
         for done, caption in enumerate(unknown):
@@ -135,11 +149,18 @@ class Source:
             tell(events.Noted(text=text))
 
     @contextmanager
-    def live(self) -> Iterator[None]:
+    def live(self, tell: Tell) -> Iterator[None]:
         """Keep the picture encoder at hand, if some pictures are new at each visit."""
         live = self._store is None or any(pool.live for pool in self._feed.plan.pools)
         with self._encoder() if live else _nothing():
             yield
+            self._say_rescued(tell)
+
+    def _say_rescued(self, tell: Tell) -> None:
+        if self._vae is not None and (count := self._vae.rescued):
+            precision = self._config.model.vae_precision
+            text = f"the picture encoder gave no numbers in {precision} for {count} encodings; they were done in fp32"
+            tell(events.Warned(code="W-NUM-001", text=text))
 
     def step(self, step: int) -> list[Batch]:
         """The micro-batches of an optimizer step."""
@@ -160,6 +181,7 @@ class Source:
             cond={name: self._moved(value) for name, value in self._cond(texts).items()},
             weight=self._moved(torch.tensor(weights)),
             mask=mask,
+            prior=tuple(self._regularizes(visit) for visit in micro.visits) if self._keeps_base else (),
         )
 
     # -- pictures ------------------------------------------------------------------------------------------------
@@ -180,7 +202,7 @@ class Source:
     def _recipe(self, seen: Visit | View) -> encodings.Recipe:
         return encodings.latents_recipe(
             seen.id, seen.placement,
-            flip=seen.flip, alpha=self._config.data.alpha, encoder=self._vae_print, color=seen.color,
+            flip=seen.flip, alpha=self._config.data.alpha, encoder=self._vae_form, color=seen.color,
         )  # fmt: skip
 
     def _encode(self, visit: Visit) -> dict[str, Tensor]:
@@ -292,7 +314,7 @@ class Source:
             cond,
             encoder=self._text_print,
             clip_skip=self._config.model.clip_skip,
-            precision=self._compute.precision,
+            precision=self._text_form,
             emphasis=self._config.model.emphasis,
         )
 
@@ -304,8 +326,11 @@ class Source:
 
     def _weight(self, visit: Visit) -> float:
         dataset = self._config.data.sets[visit.set]
-        prior = self._config.objective.prior_weight if dataset.role == "regularization" else 1.0
+        prior = self._config.objective.prior_weight if self._regularizes(visit) else 1.0
         return prior * dataset.weight * self._feed.example(visit).weight
+
+    def _regularizes(self, visit: Visit) -> bool:
+        return self._feed.plan.pools[visit.set].role == "regularization"
 
     def _moved(self, value: Tensor) -> Tensor:
         if self._compute.device.type == "cuda":

@@ -36,7 +36,7 @@ class Witness:
         """Open `path` on a fresh base; raises ModelFileError when a layer is missing or the picture differs."""
         if self._prover is None:
             self._prover = Prover(
-                self.card.folder, device=self.compute.device, dtype=self.compute.dtype, merged=self.model.merged
+                self.card.folder, device=self.compute.device, dtype=self.compute.dtype, model=self.model
             )
         with member.averaged():
             reference = preview.draw(family, self.compute, SCENE, self.card, riders=riders, adapter=member.adapter)

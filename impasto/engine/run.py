@@ -15,7 +15,6 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from impasto import adapters, events, families, objectives, optim
@@ -120,8 +119,9 @@ class Fleet:
 
     def _load(self, card: Card, totals: dict[str, int], held: ExitStack) -> tuple[Trainer, Witness]:
         config = self._sessions[0].config
-        compute = device.choose(config.device, config.model.precision)
+        compute = device.choose(config.device, config.model)
         for session in self._sessions:
+            device.holds(session.config.optim, compute)
             session.tell(events.Phase(name="load"))
         family = families.load(card, config.model, device=compute.device, dtype=compute.dtype)
         merge_all(family.targets(), config.model.merged)
@@ -138,7 +138,7 @@ class Fleet:
         config, family, compute = session.config, trainer.family, trainer.compute
         source = prepare.Source(config, session.feed, session.card, family, compute, self._store)
         source.fill(session.tell)
-        held.enter_context(source.live())
+        held.enter_context(source.live(session.tell))
         saved = session.newest()
         session.member, notes = member(config, family, compute, total, saved.tensors["adapter"] if saved else None)
         for note in notes:
@@ -221,7 +221,7 @@ def member(
     notes = list(starting.take_over(adapter, start.path, begun)) if start and begun and saved is None else []
     objective = objectives.build(config.objective, family.process, config.train.seed)
     adapter = adapter.to(compute.device)
-    return Member(config, adapter, objective, total, scaled=compute.dtype == torch.float16), notes
+    return Member(config, adapter, objective, total, scaled=compute.scaled), notes
 
 
 def first(session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None]) -> None:

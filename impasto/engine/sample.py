@@ -21,7 +21,8 @@ def draw(model: Model, prompt: Prompt, *, adapters: Sequence[tuple[Path, float]]
     """
     card = detect.look(model)
     loaded = [(path, file.load(path)[0], weight) for path, weight in adapters]
-    compute = device.choose(Device(), model.precision)
+    model = model.model_copy(update={"quantize": "none", "quantize_text_encoder": "none"})  # merged into plain weights
+    compute = device.choose(Device(), model)
     family = families.load(card, model, device=compute.device, dtype=compute.dtype)
     merge_all(family.targets(), model.merged)
     for path, tensors, weight in loaded:

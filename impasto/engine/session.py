@@ -149,7 +149,7 @@ class Session:
         progress.clear(self.member.step)
         self.touch_clock()
         del self._skipped[:-WINDOW]
-        self._stop_if_diverged(scaled=trainer.compute.dtype == torch.float16)
+        self._stop_if_diverged(scaled=trainer.compute.scaled)
 
     def _stop_if_diverged(self, *, scaled: bool) -> None:
         patience = IN_A_ROW_FP16 if scaled else IN_A_ROW

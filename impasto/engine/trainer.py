@@ -13,6 +13,7 @@ from impasto.data.batch import Batch
 from impasto.engine.device import Compute
 from impasto.engine.member import Member
 from impasto.engine.packing import Part, join, lay_out, packs
+from impasto.engine.prior import with_answers
 from impasto.errors import ModelFileError, OutOfMemory, Problem, UserError
 from impasto.families.family import Family
 
@@ -76,6 +77,7 @@ class Trainer:
     def _pack(self, pack: Sequence[Part]) -> Tensor:
         routes = lay_out(pack)
         x, t, cond = join(pack)
+        pack = with_answers(pack, self.family, self.compute, x, t, cond)  # before anybody rides
         with self.riders.routed(routes):  # held through backward: checkpointed blocks run again there
             with self.compute.autocast():
                 predicted = self.family.predict(x, t, cond)  # the frozen base, once, for everybody

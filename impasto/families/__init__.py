@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 def load(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype) -> Family:
-    """The base that `card` describes, frozen, on `device`, its denoiser and text encoder in `dtype`."""
+    """The base that `card` describes, frozen, on `device`, its denoiser in `dtype`, the rest as `model` says."""
     match card.family:
         case "sd1":
-            from impasto.families.sd import Modules, StableDiffusion
+            from impasto.families import parts
+            from impasto.families.sd import StableDiffusion
 
-            return StableDiffusion(card, model, Modules.load(card, dtype, device), device)
+            return StableDiffusion(card, model, parts.load(card, model, dtype=dtype, device=device), device)
 
 
 def outline(card: Card | None) -> list[Target]:

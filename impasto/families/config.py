@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from impasto.schema import FilePath, Section
 
@@ -22,6 +22,10 @@ class Merged(Section):
     """How much of it: 1 as it was trained, 0.5 half of it."""
 
 
+Format = Literal["fp8", "int8", "nf4"]
+Quantization = Literal["none", "fp8", "int8", "nf4"]
+
+
 class Model(Section):
     """The frozen base model."""
 
@@ -34,8 +38,24 @@ class Model(Section):
     to be used together with them."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """How the base is held and computed. `auto`: bf16 where the device is fast in it, else fp32. The adapter's own
-    weights are always fp32."""
+    """How the base is held and computed. `auto`: bf16 where the device is fast in it, else fp32. How the adapter's own
+    weights are held is up to `optim.precision`."""
+
+    text_encoder_precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """How the text encoder is held and computed. `auto`: as `precision` says."""
+
+    vae_precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """How the picture encoder is held and computed. In 16 bits it takes half the memory and is faster on a GPU. Where
+    it then gives no numbers, as some do in fp16, that picture is done again in fp32, and the run says so."""
+
+    quantize: Quantization = "none"
+    """Hold the denoiser's large layers in fewer bits; each is unpacked when it computes. `int8`: half of 16 bits, and
+    closest to the plain base. `fp8`: as large, rounds five times as coarsely. `nf4`: a quarter, and coarsest. Slower;
+    the adapter learns to make up for the rounding, so draw with a base held alike or check that it still looks
+    right."""
+
+    quantize_text_encoder: Quantization = "none"
+    """The same for the text encoder, which is small: the denoiser is where the memory goes."""
 
     prediction: Literal["auto", "epsilon", "v"] = "auto"
     """What the base predicts. `auto`: as the model says of itself."""
@@ -58,3 +78,12 @@ class Model(Section):
 
     gradient_checkpointing: bool = False
     """Compute parts of the forward pass twice to use less memory: about a third slower, less than half the memory."""
+
+    @model_validator(mode="after")
+    def _merged_into_numbers(self) -> Model:
+        if self.merged and (self.quantize != "none" or self.quantize_text_encoder != "none"):
+            raise ValueError(
+                "an adapter cannot be merged into a base in few bits; merge it into a folder first "
+                "(`impasto weights merge`), or set quantize to none"
+            )
+        return self

@@ -17,6 +17,9 @@ from impasto.objectives.process import Process
 class ImageEncoder(Protocol):
     """Turns pixels into the latent distribution, and latents into pixels."""
 
+    rescued: int
+    """How often its own precision gave no finite numbers, so that it was done again in fp32."""
+
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """[N, 3, H, W] in -1..1 -> mean and standard deviation, each [N, C, h, w], scaled for the denoiser."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -21,26 +21,48 @@ from impasto.families.targets import sd_targets
 from impasto.objectives.process import Ddpm, Process
 
 
-@dataclass(frozen=True)
+@dataclass
 class KlEncoder:
-    """The AutoencoderKL, always in fp32: in fp16 some of them overflow."""
+    """The AutoencoderKL in its own precision. In fp16 some of them overflow: what then is not finite is done again in
+    fp32."""
 
     vae: Any
     device: torch.device
+    rescued: int = 0
+    """How often that was needed."""
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, 3, H, W] in -1..1 -> mean and standard deviation, each [N, 4, h, w], scaled for the denoiser."""
-        found = self.vae.encode(pixels.to(self.device, torch.float32)).latent_dist
+        """[N, 3, H, W] in -1..1 -> mean and standard deviation, each [N, 4, h, w], fp32, scaled for the denoiser."""
+        mean, std = self._finite(self._encoded, pixels)
         scale = self.vae.config.scaling_factor
-        return found.mean * scale, found.std * scale
+        return mean * scale, std * scale
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """[N, 4, h, w] -> [N, 3, H, W] in 0..1."""
-        pixels = self.vae.decode(latents.to(self.device, torch.float32) / self.vae.config.scaling_factor).sample
-        shown: Tensor = (pixels / 2 + 0.5).clamp(0, 1)
-        return shown
+        (pixels,) = self._finite(self._decoded, latents / self.vae.config.scaling_factor)
+        return (pixels / 2 + 0.5).clamp(0, 1)
+
+    def _encoded(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        found = self.vae.encode(pixels).latent_dist
+        return found.mean.float(), found.std.float()
+
+    def _decoded(self, latents: Tensor) -> tuple[Tensor, ...]:
+        return (self.vae.decode(latents).sample.float(),)
+
+    def _finite(self, compute: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> tuple[Tensor, ...]:
+        dtype: torch.dtype = self.vae.dtype
+        with torch.autocast(self.device.type, enabled=False):
+            found = compute(x.to(self.device, dtype))
+            if dtype == torch.float32 or all(bool(each.isfinite().all()) for each in found):
+                return found
+            self.rescued += 1
+            nn.Module.to(self.vae, torch.float32)
+            try:
+                return compute(x.to(self.device, torch.float32))
+            finally:
+                nn.Module.to(self.vae, dtype)
 
 
 class StableDiffusion:

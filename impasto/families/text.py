@@ -54,12 +54,16 @@ def encode(encoder: nn.Module, ids: Tensor, clip_skip: int) -> Tensor:
     """
     n, windows, length = ids.shape
     flat = ids.reshape(n * windows, length)
-    if clip_skip == 1:
-        states = encoder(flat).last_hidden_state
-    else:
-        hidden = encoder(flat, output_hidden_states=True).hidden_states
-        inner: Any = getattr(encoder, "text_model", encoder)  # transformers before 5.6 nested it
-        states = inner.final_layer_norm(hidden[-clip_skip])
+    with own_precision(encoder):
+        if clip_skip == 1:
+            states = encoder(flat).last_hidden_state
+        else:
+            hidden = encoder(flat, output_hidden_states=True).hidden_states
+            inner: Any = getattr(encoder, "text_model", encoder)  # transformers before 5.6 nested it
+            states = inner.final_layer_norm(hidden[-clip_skip])
+    kind = ids.device.type
+    denoiser = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+    states = states if states.dtype == denoiser else states.float()
     states = states.reshape(n, windows, length, -1)
     words = states[:, :, 1:-1].flatten(1, 2)  # [N, 75 * windows, D]
     return torch.cat([states[:, 0, :1], words, states[:, -1, -1:]], dim=1)
@@ -77,6 +81,12 @@ def shaped(states: Tensor, cond: Conditioning, emphasis: Emphasis) -> dict[str, 
     if "mask" in cond:
         return {"states": states[:, : cond["mask"].shape[1]], "mask": cond["mask"]}
     return {"states": states}
+
+
+def own_precision(encoder: nn.Module) -> torch.autocast:
+    """A text encoder computes in the precision it is held in, whatever the denoiser computes in."""
+    held = next(encoder.parameters())
+    return torch.autocast(held.device.type, dtype=held.dtype, enabled=held.dtype != torch.float32)
 
 
 def check(encoder: Any, clip_skip: int) -> None:

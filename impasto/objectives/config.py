@@ -321,5 +321,11 @@ class Objective(Section):
     composition. It multiplies whatever `weighting` gives. 0 adds nothing; start with 0.01, as what it adds is 200
     times the loss near pure noise."""
 
+    prior_target: Literal["picture", "base"] = "picture"
+    """What a regularization picture teaches. `picture`: itself. `base`: what the base alone would answer there, so that
+    it goes on drawing such captions as it always did (differential output preservation); costs one more forward pass
+    over these pictures, and they need not even be like the base's own. A set of the training pictures with captions
+    that lack the new word keeps that word apart from its class."""
+
     prior_weight: NaturalFloat = 1.0
     """How much a regularization picture counts, against 1 for a training picture."""

@@ -19,7 +19,7 @@ class Ema:
     def __init__(self, config: settings.Ema, flat: FlatParameters) -> None:
         self._config = config
         self._flat = flat
-        self._average = {part: group.values.detach().clone() for part, group in flat.groups.items()}
+        self._average = {part: group.current().clone() for part, group in flat.groups.items()}
         self._swapped = False
 
     @torch.no_grad()
@@ -28,14 +28,14 @@ class Ema:
         assert not self._swapped, "the average is in the weights' place"
         share = (1 - decay(self._config, step)) * (1 - skipped)
         for part, average in self._average.items():
-            average.lerp_(self._flat.groups[part].values, share)
+            average.lerp_(self._flat.groups[part].current(), share)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
         """The averages in the weights' place for as long as the `with` lasts; then the weights again, bit for bit."""
         assert not self._swapped, "swaps do not nest"
         self._swapped = True
-        weights = {part: group.values.detach().clone() for part, group in self._flat.groups.items()}
+        weights = {part: group.current().clone() for part, group in self._flat.groups.items()}
         self._put(self._average)
         try:
             yield
@@ -54,7 +54,7 @@ class Ema:
     @torch.no_grad()
     def _put(self, values: Mapping[str, Tensor]) -> None:
         for part, group in self._flat.groups.items():
-            group.values.copy_(values[part])
+            group.put(values[part])
 
 
 def decay(config: settings.Ema, step: int) -> float:

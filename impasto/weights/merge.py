@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from impasto.adapters.reading import from_file
 from impasto.adapters.targets import Layer, Target
@@ -31,6 +31,7 @@ def merge(base: Layer, held: Mapping[str, Tensor], strength: float = 1.0) -> Non
     Computed in fp32 and rounded once, so a base in 16 bits loses nothing it could hold. Raises ValueError or KeyError
     when the tensors do not fit or are of no kind that is known.
     """
+    assert isinstance(base.weight, nn.Parameter), "a base in few bits cannot take a merge; use a plain one"
     layer = from_file(base, held).to(base.weight.device)
     weight, bias = layer.weight(base), layer.bias(base)
     base.weight.copy_(torch.lerp(base.weight.float(), weight.float(), strength))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from impasto.adapters.reading import READERS
 from impasto.adapters.targets import Part, Target
 from impasto.errors import ModelFileError, Problem
-from impasto.families import detect
-from impasto.families.config import Merged, Model
+from impasto.families import detect, parts
+from impasto.families.config import Model
+from impasto.families.precision import text_dtype
 from impasto.families.sd import Modules
 from impasto.families.targets import sd_targets
 from impasto.weights import file
@@ -69,12 +70,10 @@ class Proof:
 class Prover:
     """Opens adapter files on a base of its own, read from disk at the first proof and kept for the next."""
 
-    def __init__(
-        self, folder: Path, *, device: torch.device, dtype: torch.dtype, merged: Sequence[Merged] = ()
-    ) -> None:
-        """`merged` are adapters that are part of the base."""
+    def __init__(self, folder: Path, *, device: torch.device, dtype: torch.dtype, model: Model | None = None) -> None:
+        """`model` says how the base was held; in few bits, the proof's has the numbers that those stand for."""
         self._folder = folder
-        self._merged = merged
+        self._model = (model or Model()).model_copy(update={"path": str(folder)})
         self._device = device
         self._dtype = dtype
         self._base: _Base | None = None
@@ -87,12 +86,13 @@ class Prover:
         foreign or changed, or when the pictures differ.
         """
         tensors, _ = file.load(path)
-        limit = LIMIT if self._dtype == torch.float32 else LIMIT_16_BIT
+        wide = {self._dtype, text_dtype(self._model, self._dtype)} == {torch.float32}
+        limit = LIMIT if wide else LIMIT_16_BIT
         if any(key.partition(".")[2] in BEYOND for key in tensors):
             return self._reread(
                 path, tensors, names, lambda fresh: _difference(path, scene(fresh), reference, limit, "impasto")
             )
-        base = self._base or _Base.load(self._folder, self._device, self._dtype, self._merged)
+        base = self._base or _Base.load(self._fresh())
         self._base = None  # whatever goes wrong below, the next proof starts from the disk
         base.open(path)
         faults = base.faults(tensors, names)
@@ -108,13 +108,19 @@ class Prover:
     ) -> Proof:
         """The proof by our own reader. What is merged into a base stays there, so every proof has a fresh one."""
         self._base = None
-        with _silence():
-            modules = Modules.load(detect.look(Model(path=str(self._folder))), self._dtype, self._device)
+        modules = self._fresh()
         places = {target.name: target for target in sd_targets(modules.unet, modules.text)}
-        merge_all(places.values(), self._merged)
         if faults := _merge(places, tensors, names):
             raise _layers(path, faults, len(names), "impasto")
         return Proof(len(names), len(names), compare(modules), "impasto")
+
+    def _fresh(self) -> Modules:
+        """A base from disk, in plain layers, with what is merged into it."""
+        with _silence():
+            card = detect.look(self._model)
+            modules = parts.load(card, self._model, dtype=self._dtype, device=self._device, plain=True)
+            merge_all(sd_targets(modules.unet, modules.text), self._model.merged)
+            return modules
 
 
 @dataclass(frozen=True)
@@ -129,11 +135,9 @@ class _Base:
     pipeline: Any
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype, merged: Sequence[Merged]) -> _Base:
+    def load(cls, modules: Modules) -> _Base:
         with _silence():
-            modules = Modules.load(detect.look(Model(path=str(folder))), dtype, device)
             places = {target.name: target for target in sd_targets(modules.unet, modules.text)}
-            merge_all(places.values(), merged)
             writes = {name: _writes(target.module) for name, target in places.items()}
             return cls(modules, places, writes, _pipeline(modules))
 

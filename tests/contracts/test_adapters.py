@@ -16,6 +16,8 @@ from impasto.adapters.config import Boft, DyLora, Full, Glora, Ia3, Loha, Lokr, 
 from impasto.adapters.reading import from_file
 from impasto.adapters.riders import Riders, Route
 from impasto.adapters.targets import Target
+from impasto.families.quantized import quantize
+from impasto.optim.flat import FlatParameters
 
 LAYERS = {
     "linear": lambda: nn.Linear(6, 20),
@@ -159,6 +161,39 @@ def test_dismounting_leaves_the_plain_base(kind: str, layer: str, dtype: torch.d
     riders.dismount(adapter)
     assert not base._forward_hooks
     assert set(base.state_dict()) == names
+
+
+in_fp32 = pytest.mark.parametrize(("kind", "layer"), [case[:2] for case in CASES if case[2] == torch.float32])
+
+
+@in_fp32
+def test_rides_on_a_base_in_few_bits(kind: str, layer: str) -> None:
+    base, adapter, riders = mounted(kind, layer, torch.float32)
+    quantize([base], "int8", torch.device("cpu"))
+    randomized(adapter)
+    x = some_input(layer, torch.float32).requires_grad_()
+    ridden = run(base, adapter, riders, x)
+    merged = with_merged(layer, adapter.layers["lora_unet_layer"], base)
+    torch.testing.assert_close(ridden, merged(x), atol=1e-4, rtol=1e-4)
+    ridden.square().sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in adapter.parameters())
+
+
+@in_fp32
+def test_can_be_held_in_bf16(kind: str, layer: str) -> None:
+    base, adapter, riders = mounted(kind, layer, torch.bfloat16)
+    flat = FlatParameters({"unet": adapter.parameters_of("unet")}, torch.bfloat16)
+    randomized(adapter)
+    x = some_input(layer, torch.bfloat16)
+    ridden = run(base, adapter, riders, x)
+    merged = with_merged(layer, adapter.layers["lora_unet_layer"], base)
+    torch.testing.assert_close(ridden.float(), merged(x.float()), atol=0.1, rtol=0.1)
+    ridden.float().square().sum().backward()
+    flat.groups["unet"].check()
+    assert all(parameter.dtype == torch.bfloat16 for parameter in adapter.parameters())
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in adapter.parameters())
 
 
 DROPPING: list[tuple[type[Config], str]] = [
