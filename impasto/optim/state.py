@@ -10,7 +10,7 @@ from torch import Tensor
 
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies on the host: they neither change with the next step nor share memory."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 
 
 @torch.no_grad()

@@ -90,6 +90,6 @@ def _rebuilt(tree: Any, name: str, leaf: Callable[[str, Any], Any]) -> Any:
 
 def _like(value: Any, given: Tensor, device: torch.device) -> Any:
     if isinstance(value, Tensor):
-        return given.to(value.device, copy=True)
+        return torch.empty_like(value).copy_(given)  # laid out as its namesake: products round by that
     plain = given.shape == () and given.dtype in _TYPES.values()
     return given.item() if plain else given.to(device, copy=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from impasto import optim
@@ -44,6 +45,7 @@ KINDS: dict[str, tuple[Optimizer, float]] = {
     "schedule-free, sgd": (ScheduleFree(rule="sgd"), 0.5),
     "came": (Came(weight_decay=0.01), 0.02),
     "muon": (Muon(), 0.1),
+    "library, with matrices on the side": (Library(name="SOAP", options={"precondition_frequency": 2}), 0.02),
     "library, torch's": (Library(name="NAdam", options={"momentum_decay": 0.01}), 0.02),
     "library, pytorch-optimizer's": (Library(name="pytorch_optimizer.ADOPT"), 0.02),
 }
@@ -98,7 +100,8 @@ class Net:
         with torch.no_grad():
             for at, each in enumerate(self.all()):
                 each.copy_(everything[f"weight.{at}"])
-        self.optimizer.restore({name: value for name, value in everything.items() if not name.startswith("weight.")})
+        kept = load(save(everything))  # as through a checkpoint
+        self.optimizer.restore({name: value for name, value in kept.items() if not name.startswith("weight.")})
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
