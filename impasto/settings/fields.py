@@ -237,6 +237,7 @@ def _expected_text(shape: Text) -> str:
 
 _FORMS = {
     r"^[^/\\\x00-\x1f<>:\"|?*]{1,100}$": "text of 1 to 100 characters without / \\ < > : | ? * and double quotes",
+    r"^[^/\\]*$": "text without / and \\",
     r"^\.[^/\\]+$": 'the ending of a file name with its dot, such as ".txt"',
     r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$": '"auto", "cpu", "mps", "cuda", "cuda:0", "xpu" or "xpu:0"',
 }
