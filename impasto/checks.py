@@ -278,10 +278,11 @@ def _output(config: RunConfig) -> Found:
     key, folder = ("output", "folder"), run_folder(config).parent
     if folder == Path(folder.anchor):
         yield "E-CFG-032", key, f"{folder} is the top of a disk", 'folder = "runs"'
-    for dataset in config.data.sets:
-        pictures = _real(dataset.path)
+    masks = [config.data.masks_of(dataset).folder for dataset in config.data.sets]
+    for path in (*(dataset.path for dataset in config.data.sets), *(each for each in masks if each)):
+        pictures = _real(path)
         if pictures in (run := _real(folder), *run.parents) or pictures == _real(run_folder(config)):
-            what = f"{folder} is in the picture folder {dataset.path}, which is never written to"
+            what = f"{folder} is in the picture folder {path}, which is never written to"
             yield "E-CFG-032", key, what, 'choose a folder outside of it: folder = "runs"'
             break
     if folder.exists() and not folder.is_dir():

@@ -244,7 +244,7 @@ def _expected_text(shape: Text) -> str:
 
 _FORMS = {
     r"^[^/\\\x00-\x1f<>:\"|?*]{1,100}$": "text of 1 to 100 characters without / \\ < > : | ? * and double quotes",
-    r"^[^/\\]*$": "text of at most 64 characters without slashes",
+    r"^[^/\\]*$": "text without / and \\",
     r"^\.[^/\\]+$": 'the ending of a file name with its dot, such as ".txt"',
     r"^(sine|cosine|linear|reverse_linear|zeros)(\+\d*\.?\d+)?$": (
         'one of "sine", "cosine", "linear", "reverse_linear", "zeros", perhaps with "+0.25" at its end'
