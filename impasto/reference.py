@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from impasto import errors
+from impasto.compat import page as compat
 from impasto.config import RunConfig, json_schema
 from impasto.schema import Section
 from impasto.settings import fields
@@ -33,7 +34,12 @@ FOLDER = Path("docs/reference")
 
 def pages() -> dict[str, str]:
     """Every generated file by name."""
-    return {"settings.md": settings_page(), "impasto.schema.json": schema_file(), "errors.md": errors_page()}
+    return {
+        "settings.md": settings_page(),
+        "impasto.schema.json": schema_file(),
+        "errors.md": errors_page(),
+        "kohya-flags.md": compat.page(),
+    }
 
 
 def settings_page() -> str:

@@ -49,9 +49,9 @@ def _lost(page: Path, target: str) -> bool:
 
 
 def _comes_with_the_model(file: Path) -> bool:
-    """The reports on the pocket model and the quickstart are written once it is trained, each all at once."""
+    """The reports on the pocket model and what it can teach are written once it is trained, each all at once."""
     explanation = pages.ROOT / "docs" / "explanation"
-    for report in (explanation / "pocket", explanation / "quickstart"):
+    for report in (explanation / "pocket", explanation / "quickstart", explanation / "knobs"):
         if file.parent == report or file == report.with_suffix(".md"):
             return not (report.is_dir() and any(report.iterdir()))
     return False

@@ -1,0 +1,1 @@
+"""Other trainers: what their options are called here."""
