@@ -141,7 +141,7 @@ def test_unlike_lengths_of_captions_train_in_a_fleet_as_alone(tiny_base: Path, p
 def source(config: RunConfig, cache: Path) -> prepare.Source:
     """What a run's batches come from."""
     card, store = detect.look(config.model), Store(cache)
-    compute = device.choose(config.device, "fp32")
+    compute = device.choose(config.device, config.model)
     family = families.load(card, config.model, device=compute.device, dtype=compute.dtype)
     return prepare.Source(config, prepare.look(config, card, store, lambda _: None), card, family, compute, store)
 
