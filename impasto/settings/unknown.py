@@ -121,8 +121,9 @@ def _where(key: Key, section: type[Section]) -> str:
 
 
 def _called(name: str, root: type[Section], *, whole: bool = False) -> list[str]:
-    """The sections that have a setting of this name, or with `whole` its dotted keys."""
-    found = [path for path, _ in fields.walk(root) if path[-1] == name and name != "kind"]
+    """The sections that have a setting of this name, or with `whole` its dotted keys; those nearest the top first."""
+    paths = [path for path, _ in fields.walk(root) if path[-1] == name and name != "kind"]
+    found = sorted(paths, key=len)  # the broader section is the likelier one
     spelt = [".".join(path) if whole else _header(path[:-1], root) for path in found]
     return list(dict.fromkeys(spelt))
 
