@@ -60,10 +60,7 @@ OTHER_WORDS = {
     "pretrained_model_name_or_path": "model.path",
     "base_model": "model.path",
     "mixed_precision": "model.precision",
-    "full_bf16": "optim.precision",
-    "full_fp16": "optim.precision",
     "prior_loss_weight": "objective.prior_weight",
-    "diff_output_preservation": "objective.prior_target",
     "output_dir": "output.folder",
     "output_name": "name",
     "save_every_n_steps": "save.every_steps",
@@ -124,9 +121,9 @@ def _where(key: Key, section: type[Section]) -> str:
 
 
 def _called(name: str, root: type[Section], *, whole: bool = False) -> list[str]:
-    """The sections that have a setting of this name, or with `whole` its dotted keys."""
-    found = [path for path, _ in fields.walk(root) if path[-1] == name and name != "kind"]
-    found.sort(key=lambda path: "*" in path)  # a section before a list's entries
+    """The sections that have a setting of this name, or with `whole` its dotted keys; those nearest the top first."""
+    paths = [path for path, _ in fields.walk(root) if path[-1] == name and name != "kind"]
+    found = sorted(paths, key=len)  # the broader section is the likelier one
     spelt = [".".join(path) if whole else _header(path[:-1], root) for path in found]
     return list(dict.fromkeys(spelt))
 
