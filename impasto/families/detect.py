@@ -18,6 +18,9 @@ FILES: dict[Part, tuple[str, ...]] = {
     "text_encoder": ("model.safetensors", "model.fp16.safetensors"),
 }
 
+LARGEST = 2**20
+"""Bytes of the longest description that is read."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -56,8 +59,7 @@ def look(model: Model) -> Card:
 
     Raises ModelFileError (exit code 7), naming everything that is missing, when it is no such model.
     """
-    folder = pocket.folder() if model.path == "pocket" else Path(model.path).expanduser()
-    _is_a_folder(folder, model.path)
+    folder = _folder(model.path)
     unet, vae, text, scheduler = (
         _read(folder / "unet" / "config.json"),
         _read(folder / "vae" / "config.json"),
@@ -65,6 +67,7 @@ def look(model: Model) -> Card:
         _read(folder / "scheduler" / "scheduler_config.json"),
     )
     _is_stable_diffusion_1(folder, unet, text)
+    _has_sizes(folder, unet, vae, text)
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
     card = Card(
         folder=folder,
@@ -78,6 +81,16 @@ def look(model: Model) -> Card:
     )
     _has_weights(card)
     return card
+
+
+def _folder(given: str) -> Path:
+    try:
+        folder = pocket.folder() if given == "pocket" else Path(given).expanduser()
+        _is_a_folder(folder, given)
+    except (OSError, RuntimeError, ValueError) as error:  # too long, of an unknown user, with a NUL in it
+        what = f"the base model {ascii(given)[:100]} cannot be found ({str(error)[:100]})"
+        raise ModelFileError(Problem("E-MOD-101", what, "model.path", "correct model.path")) from error
+    return folder
 
 
 def _is_a_folder(folder: Path, given: str) -> None:
@@ -95,8 +108,14 @@ def _is_a_folder(folder: Path, given: str) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
+        with path.open("rb") as file:
+            raw = file.read(LARGEST + 1)
+        if len(raw) > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        found = json.loads(raw.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         fix = "the download is not complete; fetch the folder again"
         raise ModelFileError(Problem("E-MOD-102", f"cannot be read ({error})", str(path), fix)) from error
     if not isinstance(found, dict):
@@ -117,6 +136,22 @@ def _is_stable_diffusion_1(folder: Path, unet: dict[str, Any], text: dict[str, A
     if wrong:
         fix = "use a Stable Diffusion 1.x model"
         raise ModelFileError(Problem("E-MOD-103", f"{wrong}, which cannot be trained yet", str(folder), fix))
+
+
+def _has_sizes(folder: Path, unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any]) -> None:
+    """The numbers a model is built from, within what any model has: nothing is built by a description gone wild."""
+    wanted = (
+        ("unet", unet, "sample_size", 8192), ("unet", unet, "block_out_channels", 65536),
+        ("vae", vae, "block_out_channels", 65536), ("text_encoder", text, "hidden_size", 65536),
+        ("text_encoder", text, "num_hidden_layers", 256),
+    )  # fmt: skip
+    for part, values, key, most in wanted:
+        found = values.get(key)
+        sizes = found if key == "block_out_channels" and isinstance(found, list) and len(found) <= 16 else [found]
+        if not sizes or not all(type(each) is int and 0 < each <= most for each in sizes):
+            what = f"{key} is {ascii(found)[:60]}, which no model has"
+            place = str(folder / part / "config.json")
+            raise ModelFileError(Problem("E-MOD-102", what, place, "fetch the folder again"))
 
 
 def _prediction(model: Model, scheduler: dict[str, Any]) -> Literal["epsilon", "v"]:

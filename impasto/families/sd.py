@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from impasto.adapters.targets import Target
 from impasto.data.batch import Conditioning
-from impasto.families import text
+from impasto.families import sound, text
 from impasto.families.config import Model
 from impasto.families.detect import Card
 from impasto.families.family import ImageEncoder
@@ -144,17 +144,10 @@ class Modules:
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # a run has its own
-        folder = str(card.folder)
-        unet = UNet2DConditionModel.from_pretrained(
-            folder, subfolder="unet", torch_dtype=dtype, variant=card.variant("unet"), local_files_only=True
-        )
-        encoder = CLIPTextModel.from_pretrained(
-            folder, subfolder="text_encoder", dtype=dtype, variant=card.variant("text_encoder"), local_files_only=True
-        )
-        vae = AutoencoderKL.from_pretrained(
-            folder, subfolder="vae", torch_dtype=torch.float32, variant=card.variant("vae"), local_files_only=True
-        )
-        tokens = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True)
+        unet = sound.load(card, "unet", UNet2DConditionModel, torch_dtype=dtype)
+        encoder = sound.load(card, "text_encoder", CLIPTextModel, dtype=dtype)
+        vae = sound.load(card, "vae", AutoencoderKL, torch_dtype=torch.float32)
+        tokens = CLIPTokenizer.from_pretrained(str(card.folder), subfolder="tokenizer", local_files_only=True)
         return cls(_on(unet, device), _on(encoder, device), vae, tokens)
 
 

@@ -8,8 +8,10 @@ number of tensors. Nothing here runs code from the file, and nothing needs torch
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -39,6 +41,10 @@ BYTES: Mapping[str, int] = {
 
 NUMPY: Mapping[str, str] = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
 FETCH_AGAIN = "fetch or write the file again"
+NAME_ANOTHER = "name a .safetensors file that this account may read"
+CANNOT_BE_OPENED = {
+    errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,14 +79,17 @@ class Header:
 def read(path: Path) -> Header:
     """The head of the safetensors file at `path`. Raises ModelFileError with exactly what is wrong with it."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not path.is_dir():  # opening a pipe would wait for its writer
+            raise _refused("E-MOD-001", "is no file but a pipe, a socket or a device", path, NAME_ANOTHER)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = _length(path, file.read(sniff.ENOUGH), size)
             file.seek(8)
             raw = file.read(length)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        fix = "name a .safetensors file that this account may read"
-        raise _refused("E-MOD-001", f"cannot be opened ({error.strerror})", path, fix) from error
+    except OSError as error:
+        if error.errno not in CANNOT_BE_OPENED:
+            raise
+        raise _refused("E-MOD-001", f"cannot be opened ({error.strerror})", path, NAME_ANOTHER) from error
     tensors, metadata = _parsed(path, raw)
     _check_places(path, tensors, size - 8 - length)
     return Header(tensors, metadata, 8 + length, size)

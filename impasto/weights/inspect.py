@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from math import sqrt
+from math import isfinite, sqrt
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -191,6 +191,8 @@ def _norms(path: Path, head: Header, found: Layers, alphas: Mapping[str, float])
             held = {kind: _finite(path, head, f"{name}.{kind}") for kind in entries}
             low = recognise.rank(kinds)
             scale = alphas.get(name, float(low)) / low if low else 1.0
+            if not isfinite(scale):
+                raise _not_finite(path, f"{name}.alpha")
             norm = _norm(held)
             norms |= {} if norm is None else {name: abs(scale) * norm}
     return norms
@@ -200,9 +202,13 @@ def _finite(path: Path, head: Header, name: str) -> Numbers:
     """The numbers of a tensor, in fp64."""
     found = header.numbers(path, head, name).astype(np.float64)
     if not np.isfinite(found).all():
-        what = f"holds numbers that are not finite, first in {shown(name)}"
-        raise ModelFileError(Problem("E-MOD-010", what, str(path), "use an earlier file of the same training"))
+        raise _not_finite(path, name)
     return found
+
+
+def _not_finite(path: Path, name: str) -> ModelFileError:
+    what = f"holds numbers that are not finite, first in {shown(name)}"
+    return ModelFileError(Problem("E-MOD-010", what, str(path), "use an earlier file of the same training"))
 
 
 def _norm(held: Mapping[str, Numbers]) -> float | None:
