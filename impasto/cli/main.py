@@ -26,6 +26,7 @@ for command in (
     about.new,
     training.train,
     training.resume,
+    training.plot,
     runs.runs,
     runs.show,
     runs.stop,

@@ -15,6 +15,7 @@ from impasto.cli.display import watching
 from impasto.cli.runs import found
 from impasto.config import RunConfig, load, read
 from impasto.errors import ConfigError, Problem
+from impasto.files import write
 from impasto.runs.folder import RunFolder
 from impasto.settings.toml import literal
 
@@ -71,6 +72,31 @@ def resume(*run: str, allow: Allow = None, plain: bool = False, runs: Path = Pat
         raise ConfigError(Problem("E-CLI-001", "no run is named", "command line", "see `impasto runs`"))
     folders = [found(name, runs) for name in names]
     _train([(str(each.config), [*settings, *_moved(each)]) for each in folders], allow, restart=False, plain=plain)
+
+
+def plot(*what: str, out: Path = Path("outlook.png")) -> None:
+    """Draw what settings will do: the noise levels that are trained, what each counts, the learning rate.
+
+    Parameters
+    ----------
+    what
+        A file of settings, and settings as `objective.shift.kind=flux` that are laid over it.
+    out
+        The file to write: .png, or .json for the numbers.
+    """
+    named, pictures, settings = _sorted(what) if what else ([], [], [])
+    if len(named) > 1 or pictures:
+        fix = "name one file of settings: `impasto plot my.toml`"
+        raise ConfigError(Problem("E-CLI-001", "more than one run would be drawn", "command line", fix))
+    if out.suffix not in (".png", ".json"):
+        fix = f"--out {out.stem or 'outlook'}.png"
+        raise ConfigError(Problem("E-CLI-001", f"{out} is neither a .png nor a .json", "command line", fix))
+    config = load(named[0] if named else None, settings)
+    from impasto.engine.outlook import outlook
+
+    found = outlook(config)
+    write(out, found.json() if out.suffix == ".json" else found.png(config.name))
+    print(f"wrote {out}")
 
 
 def _moved(run: RunFolder) -> list[str]:

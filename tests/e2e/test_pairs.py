@@ -77,19 +77,22 @@ AXES: dict[str, dict[str, Values]] = {
         "huber": {"objective.loss": {"kind": "huber"}},
         "smooth-l1": {"objective.loss": {"kind": "smooth-l1", "schedule": "exponential"}},
     },
+    "predicts": {
+        "noise": {},
+        "v": {"model.prediction": "v"},
+        "v, down to pure noise": {"model.prediction": "v", "objective.zero_terminal_snr": True},
+    },
     "weighting": {
         "none": {},
         "min-snr": {"objective.weighting": {"kind": "min-snr"}},
         "soft-min-snr": {"objective.weighting": {"kind": "soft-min-snr"}},
         "debiased": {"objective.weighting": {"kind": "debiased"}},
-        "noise-like": {"objective.weighting": {"kind": "noise-like"}},
-        "v-like": {"objective.v_like": 0.01},
-    },
-    "predicts": {
-        "noise": {},
-        "v": {"model.prediction": "v"},
-        "v, down to pure noise": {"model.prediction": "v", "objective.zero_terminal_snr": True},
-        "noise, down to pure noise": {"objective.zero_terminal_snr": True},
+        "noise-like": {"objective.weighting": {"kind": "noise-like"}, "model.prediction": "v"},
+        "v-like": {
+            "objective.v_like": 0.01,
+            "model.prediction": "epsilon",
+            "objective.zero_terminal_snr": False,
+        },
     },
     "schedule": {
         "constant": {},
@@ -101,14 +104,12 @@ AXES: dict[str, dict[str, Values]] = {
         "inverse root": {"optim.schedule": {"kind": "inverse-sqrt", "warmup": 1}},
         "stable": {"optim.schedule": {"kind": "warmup-stable-decay", "warmup": 1, "decay": 1}},
         "stretches": {"optim.schedule": {"kind": "piecewise-constant", "until": [2], "factors": [1.0, 0.1]}},
-        "a warm-up too long": {"optim.schedule": {"kind": "linear", "warmup": 9}},
     },
     "precision": {
         "fp32": {},
         "bf16": {"model.precision": "bf16"},
         "fp16": {"model.precision": "fp16"},
         "adapter in bf16": {"model.precision": "bf16", "optim.precision": "bf16"},
-        "adapter alone in bf16": {"optim.precision": "bf16"},
         "words in fp32": {"model.precision": "bf16", "model.text_encoder_precision": "fp32"},
         "int8": {"model.quantize": "int8"},
         "fp8": {"model.precision": "bf16", "model.quantize": "fp8", "model.quantize_text_encoder": "int8"},
@@ -130,7 +131,17 @@ AXES: dict[str, dict[str, Values]] = {
     "prior": {"pictures": {}, "base": {"objective.prior_target": "base"}},
     "clip": {"on": {}, "off": {"optim.clip": 0.0}},
 }
-"""What may be combined: rows of choices, each with the settings it makes."""
+"""What may be combined: rows of choices, each with the settings it makes. A later row may overrule an earlier one; what
+is refused beside anything else belongs in `REFUSED`, where it hides no other pair."""
+
+REFUSED: dict[str, Values] = {
+    "E-CFG-021": {"optim.schedule": {"kind": "linear", "warmup": 9}},
+    "E-CFG-122": {"objective.zero_terminal_snr": True},
+    "E-CFG-123": {"objective.weighting": {"kind": "noise-like"}},
+    "E-CFG-124": {"objective.v_like": 0.01, "model.prediction": "v"},
+    "E-CFG-140": {"optim.precision": "bf16"},
+}
+"""What may not, by the code it is refused with."""
 
 AT_LEAST = 150
 Choices = Mapping[str, str]
@@ -177,9 +188,13 @@ def settings(base: Path, folder: Path, name: str, choices: Choices) -> dict[str,
         "device": {"name": "cpu", "threads": 1},
     }
     for axis, choice in choices.items():
-        for key, value in AXES[axis][choice].items():
-            _put(values, key.split("."), value)
+        _lay(values, AXES[axis][choice])
     return values
+
+
+def _lay(values: dict[str, Any], over: Values) -> None:
+    for key, value in over.items():
+        _put(values, key.split("."), value)
 
 
 def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
@@ -297,6 +312,17 @@ def test_some_of_them_stopped_after_two_steps_end_to_the_bit_as_they_did_alone(
         impasto.train(halves, cache=folder / "cache")
         for ends in (forks.weights, forks.state):
             assert forks.same(*(ends(folder / "runs", each.name) for each in (straight, halves))), _id(number)
+
+
+@pytest.mark.parametrize("code", REFUSED)
+def test_what_may_not_be_combined_is_refused_before_any_picture_is_encoded(world: tuple[Path, Path], code: str) -> None:
+    base, folder = world
+    values = settings(base, folder, code, {})
+    _lay(values, REFUSED[code])
+    refusal = refused(RunConfig.model_validate(values))
+    assert refusal
+    assert [each.code for each in refusal.problems] == [code]
+    assert all(each.fix for each in refusal.problems)
 
 
 def test_every_pair_is_in_some_run() -> None:

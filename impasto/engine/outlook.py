@@ -1,0 +1,107 @@
+"""What settings will do, before they do it: which noise levels get the effort, and how the learning rate goes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from io import BytesIO
+
+from impasto.config import RunConfig
+from impasto.data.examples import scan
+from impasto.data.plan import Plan
+from impasto.data.pools import pools
+from impasto.engine.member import part_rates
+from impasto.families import detect
+from impasto.families.detect import Card
+from impasto.objectives.curves import Curves, curves
+from impasto.objectives.process import Ddpm
+from impasto.optim.schedules import factor
+
+MOST = 1000
+"""Steps of the schedule that are shown; of a longer run, evenly chosen ones."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The numbers of the picture."""
+
+    curves: Curves
+    steps: tuple[int, ...]
+    """Optimizer steps, counted from 1."""
+
+    rates: dict[str, tuple[float, ...]]
+    """The learning rate of each trained part at each of `steps`."""
+
+    def json(self) -> bytes:
+        """All curves as one JSON object."""
+        found = {
+            "timesteps": {
+                "snr": self.curves.snr.tolist(),
+                "probability": self.curves.probability.tolist(),
+                "weight": self.curves.weight.tolist(),
+                "effort": self.curves.effort.tolist(),
+                "threshold": None if self.curves.threshold is None else self.curves.threshold.tolist(),
+            },
+            "steps": list(self.steps),
+            "rates": {part: list(rates) for part, rates in self.rates.items()},
+        }
+        return json.dumps(found).encode() + b"\n"
+
+    def png(self, title: str) -> bytes:
+        """Three pictures side by side: how often a timestep is drawn, what its loss counts, the learning rate."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(12.0, 3.6), dpi=120, layout="constrained")
+        drawn, counted, rate = figure.subplots(1, 3)
+        drawn.fill_between(range(len(self.curves.snr)), self.curves.probability, color="#9db8d9", label="drawn")
+        drawn.plot(self.curves.effort, color="#1f5fa8", label="drawn, times its weight")
+        drawn.set_xlabel("timestep (right: noise)")
+        drawn.set_ylabel("share")
+        drawn.legend(frameon=False)
+        drawn.set_title(title, loc="left")
+        counted.plot(self.curves.weight, color="#1f5fa8", label="weight of the loss")
+        if self.curves.threshold is not None:
+            counted.plot(self.curves.threshold, color="#b5651d", label="where the loss turns linear")
+        counted.set_xlabel("timestep (right: noise)")
+        counted.set_yscale("log")
+        counted.legend(frameon=False)
+        for part, rates in self.rates.items():
+            rate.plot(self.steps, rates, label=part)
+        rate.set_xlabel("step")
+        rate.set_ylabel("learning rate")
+        rate.legend(frameon=False)
+        for axes in (drawn, counted, rate):
+            axes.spines[["top", "right"]].set_visible(False)
+        for axes in (drawn, rate):
+            axes.set_ylim(bottom=0)
+        picture = BytesIO()
+        figure.savefig(picture, format="png")
+        return picture.getvalue()
+
+
+def outlook(config: RunConfig) -> Outlook:
+    """What a run will do. Reads what the base says of itself, and pictures' sizes where epochs are to be counted; no
+    weights.
+
+    Raises UserError where the objective does not go with the base, or the pictures cannot be counted.
+    """
+    card = detect.look(config.model)
+    sides = config.data.resolution or card.resolution
+    width, height = sides if isinstance(sides, tuple) else (sides, sides)
+    process = Ddpm.from_scheduler(card.scheduler, prediction=card.prediction)
+    found = curves(config.objective, process, (height // card.factor, width // card.factor))
+    total = config.train.steps or _counted(config, card)
+    steps = tuple(range(0, total, -(-total // MOST)))
+    rates = {
+        str(part): tuple(rate * factor(config.optim.schedule, step, total) for step in steps)
+        for part, rate in part_rates(config).items()
+    }
+    return Outlook(found, tuple(step + 1 for step in steps), rates)
+
+
+def _counted(config: RunConfig, card: Card) -> int:
+    """The steps that a run of so many epochs has."""
+    found = scan(config.data)
+    found.check(config.data)
+    placed = pools(config.data, found.examples, resolution=(card.resolution, card.resolution), step=card.step)
+    return Plan(placed, config.train.seed, config.train.accumulate).total_steps(config.train)
