@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -92,10 +93,13 @@ class Rule(Section):
     @field_validator("match")
     @classmethod
     def _is_an_expression(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of forms whose meaning may change one day
+            try:
+                re.compile(value or "")
+            except (re.error, OverflowError, RecursionError) as error:
+                at = f" at its {error.pos + 1}. character" if isinstance(error, re.error) and error.pos else ""
+                raise ValueError(f"match is no regular expression: it is wrong{at}") from None
         return value
 
     @model_validator(mode="after")

@@ -224,7 +224,7 @@ def test_a_rule_that_no_layer_heeds_is_an_error_with_names_near_it(targets: list
 
 
 @pytest.mark.parametrize(
-    "rule", [{"rank": 4}, {"match": "a"}, {"match": "(", "rank": 4}, {"match": "a", "rank": 0}, {"role": "norm"}]
+    "rule", [{"rank": 4}, {"match": "a"}, {"match": "a(", "rank": 4}, {"match": "a", "rank": 0}, {"role": "norm"}]
 )
 def test_a_rule_that_says_nothing_or_nonsense_is_refused(rule: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
