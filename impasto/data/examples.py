@@ -137,7 +137,8 @@ def scan(data: Data, *, memo: Path | None = None, progress: Progress | None = No
     paths = {path for each in folders for path in _paths(each)}
     paths |= {path for each, below in zip(masks, folders, strict=True) for path in _masks(each, below)}
     known = _look_at_all(sorted(paths), remembered, progress)
-    sets, findings = [], []
+    sets: list[tuple[Example, ...]] = []
+    findings: list[Finding] = []
     for at, (dataset, (_, told), below) in enumerate(zip(data.sets, walks, folders, strict=True)):
         companions = Companions(data.captions_of(dataset), dataset.path, below)
         found, more = _set(at, dataset, below, known, companions, masks[at])
