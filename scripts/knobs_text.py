@@ -44,7 +44,8 @@ class Variant:
     @property
     def told(self) -> str:
         """The settings as the page shows them."""
-        return "<br>".join(f"`{each}`" for each in self.settings if "{" not in each)
+        plain = (each.replace("{{", "{").replace("}}", "}") for each in self.settings if "{concept}" not in each)
+        return "<br>".join(f"`{each}`" for each in plain)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _known(name: str) -> bool:
     return any(".".join(path) == name for path, _ in fields.walk(RunConfig))
 
 
-STOP = "optim.text_encoder_stop"
+STOP = "train.text_encoder_until"
 """Ends the text encoder's training before the run's end, where there is such a setting."""
 
 
