@@ -18,7 +18,7 @@ class Merged(Section):
     path: FilePath
     """The adapter file."""
 
-    weight: Annotated[float, Field(ge=-100.0, le=100.0)] = 1.0
+    weight: Annotated[float, Field(ge=-10.0, le=10.0)] = 1.0
     """How much of it: 1 as it was trained, 0.5 half of it."""
 
 

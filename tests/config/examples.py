@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from impasto.config import RunConfig
 from impasto.schema import Section
 from impasto.settings import fields
-from impasto.settings.fields import Choice, Either, Flag, Kinds, Listing, Number, Pair, Shape, Table, Text
+from impasto.settings.fields import Choice, Either, Flag, Kinds, Listing, Number, Options, Pair, Shape, Table, Text
 
 Values = st.SearchStrategy[Any]
 
@@ -44,6 +44,8 @@ def fitting(shape: Shape) -> Values:
             return tables(section)
         case Kinds(sections):
             return st.one_of(*(tables(section, kind) for kind, section in sections))
+        case Options():
+            return st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.integers(-9, 9), max_size=3)
         case Either(options):
             return st.one_of(*map(fitting, options))
         case _:
