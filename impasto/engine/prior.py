@@ -34,5 +34,5 @@ def with_answers(
     with compute.autocast():
         answers = family.predict(x[at], t[at], {name: value[at] for name, value in cond.items()}).float()
     targets = torch.cat([part.noised.target for part in pack]).index_copy(0, at, answers)
-    own = targets.split([part.rows for part in pack])
+    own = torch.split(targets, [part.rows for part in pack])
     return [replace(part, noised=replace(part.noised, target=each)) for part, each in zip(pack, own, strict=True)]
