@@ -126,6 +126,10 @@ def _learning(config: RunConfig) -> Found:
     if optim.precision == "bf16" and config.model.precision in ("fp32", "fp16"):
         what = f"an adapter in bf16 needs a base that computes in it, and this one computes in {config.model.precision}"
         yield "E-CFG-140", ("optim", "precision"), what, 'precision = "fp32", or model.precision = "bf16"'
+    named = optim.optimizer.name.lower() if isinstance(optim.optimizer, Library) else ""
+    if optim.precision == "bf16" and (isinstance(optim.optimizer, ScheduleFree) or "schedulefree" in named):
+        what = "schedule-free optimizers find the weights for use from those in training, which bf16 is too coarse for"
+        yield "E-CFG-142", ("optim", "precision"), what, 'precision = "fp32"'
 
 
 def _stopped_words(config: RunConfig) -> Found:

@@ -135,6 +135,7 @@ CODES = {
     "E-CFG-048": "an optimizer of a library that does not resume to the bit",
     "E-CFG-141": "nothing to keep the base's answers for",
     "E-CFG-140": "an adapter held in bf16 beside a base that computes in something else",
+    "E-CFG-142": "an adapter held in bf16 with a schedule-free optimizer",
 }
 """What each code of a problem with settings or the command line means."""
 

@@ -163,7 +163,8 @@ class Member:
     def restore(self, step: int, tensors: dict[str, dict[str, Tensor]]) -> None:
         """Go on exactly where a checkpoint was written."""
         self.adapter.load(tensors["adapter"])
-        self.optimizer.restore(tensors["optimizer"])
+        with self.flat.wide(self.seed, "restored"):  # rounds nothing: all numbers are as they are held
+            self.optimizer.restore(tensors["optimizer"])
         if self.ema:
             self.ema.restore(tensors["ema"])
         if self._scaler and "scaler" in tensors:

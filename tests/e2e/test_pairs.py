@@ -105,6 +105,15 @@ AXES: dict[str, dict[str, Values]] = {
         "stable": {"optim.schedule": {"kind": "warmup-stable-decay", "warmup": 1, "decay": 1}},
         "stretches": {"optim.schedule": {"kind": "piecewise-constant", "until": [2], "factors": [1.0, 0.1]}},
     },
+    "optimizer": {
+        "adamw": {},
+        "sgd": {"optim.optimizer": {"kind": "sgd"}},
+        "lion": {"optim.optimizer": {"kind": "lion"}},
+        "adafactor": {"optim.optimizer": {"kind": "adafactor", "relative_step": True}},
+        "prodigy": {"optim.optimizer": {"kind": "prodigy"}, "optim.learning_rate": 1.0},
+        "came": {"optim.optimizer": {"kind": "came"}},
+        "muon": {"optim.optimizer": {"kind": "muon"}},
+    },
     "precision": {
         "fp32": {},
         "bf16": {"model.precision": "bf16"},
@@ -140,6 +149,12 @@ REFUSED: dict[str, Values] = {
     "E-CFG-123": {"objective.weighting": {"kind": "noise-like"}},
     "E-CFG-124": {"objective.v_like": 0.01, "model.prediction": "v"},
     "E-CFG-140": {"optim.precision": "bf16"},
+    "E-CFG-142": {
+        "optim.precision": "bf16",
+        "model.precision": "bf16",
+        "optim.optimizer": {"kind": "schedule-free"},
+        "optim.schedule": {"kind": "constant"},
+    },
 }
 """What may not, by the code it is refused with."""
 
