@@ -95,7 +95,7 @@ class Source:
         self._learns_words = "text_encoder" in part_rates(config)
         self._vae: ImageEncoder | None = None
         self._vae_print = store.fingerprint(card.weights("vae"))
-        self._text_print = store.fingerprint(card.weights("text_encoder"))
+        self._text_print = "+".join(dict.fromkeys(store.fingerprint(card.weights(part)) for part in card.encoders))
 
     def fill(self, tell: Tell) -> None:
         """Encode whatever a visit can ask for and the store lacks. Nothing to do on the second run."""
@@ -129,10 +129,11 @@ class Source:
         latents = [self._latents(visit, key) for visit, key in zip(micro.visits, micro.keys, strict=True)]
         texts = [self._caption(visit, key) for visit, key in zip(micro.visits, micro.keys, strict=True)]
         weights = [self._weight(visit) for visit in micro.visits]
+        sizes = torch.tensor([self._sizes(visit) for visit in micro.visits])
         return Batch(
             keys=micro.keys,
             latents=self._moved(torch.stack(latents)),
-            cond={name: self._moved(value) for name, value in self._cond(texts).items()},
+            cond={name: self._moved(value) for name, value in {**self._cond(texts), "sizes": sizes}.items()},
             weight=self._moved(torch.tensor(weights)),
         )
 
@@ -182,6 +183,9 @@ class Source:
                 yield
             finally:
                 self._vae = None
+
+    def _sizes(self, visit: Visit) -> tuple[float, ...]:
+        return encodings.sizes(self._feed.example(visit).size, visit.placement, flip=visit.flip)
 
     # -- captions ------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from impasto.families.config import Model
 from impasto.families.detect import Card
@@ -10,13 +10,56 @@ from impasto.families.detect import Card
 if TYPE_CHECKING:
     import torch
 
+    from impasto.adapters.targets import Target
     from impasto.families.family import Family
+    from impasto.families.sd import Modules
 
 
 def load(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype) -> Family:
-    """The base that `card` describes, frozen, on `device`, its denoiser and text encoder in `dtype`."""
-    match card.family:
-        case "sd1":
-            from impasto.families.sd import Modules, StableDiffusion
+    """The base that `card` describes, frozen, on `device`, its denoiser and text encoders in `dtype`."""
+    from impasto.families.sd import Modules
 
-            return StableDiffusion(card, model, Modules.load(card, dtype, device), device)
+    return assemble(card, model, Modules.load(card, dtype, device), device)
+
+
+def assemble(card: Card, model: Model, modules: Modules, device: torch.device) -> Family:
+    """The base of parts that are loaded already."""
+    match card.family:
+        case "sd1" | "sd2":
+            from impasto.families.sd import StableDiffusion
+
+            return StableDiffusion(card, model, modules, device)
+        case "sdxl":
+            from impasto.families.sdxl import StableDiffusionXl
+
+            return StableDiffusionXl(card, model, modules, device)
+
+
+def layers(card: Card, modules: Modules) -> list[Target]:
+    """Every layer of loaded parts that an adapter may ride on."""
+    from impasto.families import targets
+
+    match card.family:
+        case "sd1" | "sd2":
+            return targets.sd_targets(modules.unet, modules.text)
+        case "sdxl":
+            return targets.sdxl_targets(modules.unet, modules.encoders)
+
+
+def pipeline(card: Card, modules: Modules) -> Any:
+    """diffusers' pipeline of loaded parts, whose loader opens adapters as users do."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+
+    scheduler = DDIMScheduler(clip_sample=False, steps_offset=1)
+    match card.family:
+        case "sd1" | "sd2":
+            return StableDiffusionPipeline(
+                vae=modules.vae, text_encoder=modules.text, tokenizer=modules.tokenizers[0], unet=modules.unet,
+                scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+            )  # fmt: skip
+        case "sdxl":
+            first, second = modules.encoders
+            return StableDiffusionXLPipeline(
+                vae=modules.vae, text_encoder=first, text_encoder_2=second, tokenizer=modules.tokenizers[0],
+                tokenizer_2=modules.tokenizers[1], unet=modules.unet, scheduler=scheduler, add_watermarker=False,
+            )  # fmt: skip
