@@ -22,7 +22,7 @@ def stable_diffusion(folder: Path, *, seed: int = 0, prediction: str = "epsilon"
 
 def stable_diffusion_2(folder: Path, *, seed: int = 0, prediction: str = "v") -> Path:
     """Write a Stable Diffusion 2.x of the same size: it predicts v, and its projections are linear."""
-    return _one_encoder(folder, seed, prediction, **TWO_BLOCKS, use_linear_projection=True)
+    return _one_encoder(folder, seed, prediction, "!", **TWO_BLOCKS, use_linear_projection=True)
 
 
 def stable_diffusion_xl(folder: Path, *, seed: int = 0, prediction: str = "epsilon") -> Path:
@@ -44,7 +44,8 @@ def stable_diffusion_xl(folder: Path, *, seed: int = 0, prediction: str = "epsil
     )
     tokenizer = byte_tokenizer()
     StableDiffusionXLPipeline(
-        vae=_vae(), unet=unet, tokenizer=tokenizer, tokenizer_2=tokenizer, scheduler=_scheduler(prediction),
+        vae=_vae(), unet=unet, tokenizer=tokenizer, tokenizer_2=byte_tokenizer(pad="!"),
+        scheduler=_scheduler(prediction),
         text_encoder=CLIPTextModel(_text(tokenizer, 16)),
         text_encoder_2=CLIPTextModelWithProjection(_text(tokenizer, 24, hidden_act="gelu", projection_dim=24)),
         add_watermarker=False,
@@ -74,12 +75,12 @@ def single_file(folder: Path, path: Path, *, dtype: torch.dtype = torch.float32)
     return path
 
 
-def _one_encoder(folder: Path, seed: int, prediction: str, **measures: Any) -> Path:
+def _one_encoder(folder: Path, seed: int, prediction: str, pad: str = "<|endoftext|>", **measures: Any) -> Path:
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTextModel
 
     torch.manual_seed(seed)
-    unet, vae, tokenizer = _unet(**measures), _vae(), byte_tokenizer()
+    unet, vae, tokenizer = _unet(**measures), _vae(), byte_tokenizer(pad)
     StableDiffusionPipeline(
         vae=vae, text_encoder=CLIPTextModel(_text(tokenizer, 16)), tokenizer=tokenizer, unet=unet,
         scheduler=_scheduler(prediction), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
@@ -126,11 +127,13 @@ def _scheduler(prediction: str) -> Any:
     )  # fmt: skip
 
 
-def byte_tokenizer() -> Any:
-    """A CLIPTokenizer whose tokens are single bytes: no vocabulary to ship."""
+def byte_tokenizer(pad: str = "<|endoftext|>") -> Any:
+    """A CLIPTokenizer whose tokens are single bytes: a vocabulary of 514. `!` is its number 0."""
     from transformers import CLIPTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     letters = list(bytes_to_unicode().values())
     names = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={name: at for at, name in enumerate(names)}, merges=[], pad_token="<|endoftext|>")
+    return CLIPTokenizer(
+        vocab={name: at for at, name in enumerate(names)}, merges=[], pad_token=pad, model_max_length=77
+    )

@@ -75,3 +75,20 @@ def test_a_run_on_a_single_file_is_the_run_on_the_folder(tmp_path: Path, family:
     )
     with Image.open(drawn) as picture:
         assert picture.size == (16, 16)
+
+
+def test_a_fleet_on_two_text_encoders_trains_as_its_members_alone(tmp_path: Path) -> None:
+    base = tiny.stable_diffusion_xl(tmp_path / "base")
+    pictures, model = forks.pictures(tmp_path / "pictures"), {"path": str(base)}
+    fixed_words = {"rank": 2, "targets": {"text_encoder": False}}
+    members = [("ann", fixed_words), ("bob", {"rank": 2})]
+
+    def runs(kind: str) -> list[RunConfig]:
+        more: dict[str, object] = {"save": {"precision": "fp32"}, "train": {"steps": 2}}
+        return [config(model, pictures, f"{kind}-{name}", adapter=adapter, **more) for name, adapter in members]
+
+    together = impasto.train(runs("together"), cache=tmp_path / "cache")
+    alone = [impasto.train(each, cache=tmp_path / "cache")[0] for each in runs("alone")]
+    for one, other in zip(together, alone, strict=True):
+        first, second = (file.load(each / f"{each.name}.safetensors")[0] for each in (one, other))
+        assert all(torch.allclose(first[name], second[name], atol=1e-4) for name in first)
