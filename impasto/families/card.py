@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from impasto.errors import Problem
+
 Part = Literal["unet", "vae", "text_encoder", "text_encoder_2"]
 Name = Literal["sd1", "sd2", "sdxl"]
 Prediction = Literal["epsilon", "v"]
@@ -72,6 +74,9 @@ class Card:
 
     tokenizers: Path | None
     """The folder with the tokenizers' folders; None: CLIP's own, which comes with impasto."""
+
+    notes: tuple[Problem, ...] = ()
+    """What is odd about it and keeps nobody from training."""
 
     @property
     def encoders(self) -> tuple[Part, ...]:

@@ -77,7 +77,7 @@ def _file(path: Path, model: Model) -> Card:
         scheduler["rescale_betas_zero_snr"] = True
     files: dict[Part, Path] = dict.fromkeys(configs, path)
     tokenizers = model.config_path.expanduser() if model.config_path is not None else None
-    return _card(model, path, found.family, configs, scheduler, files, tokenizers=tokenizers)
+    return _card(model, path, found.family, configs, scheduler, files, tokenizers=tokenizers, notes=found.notes)
 
 
 def _card(
@@ -89,6 +89,7 @@ def _card(
     files: dict[Part, Path],
     *,
     tokenizers: Path | None,
+    notes: tuple[Problem, ...] = (),
 ) -> Card:
     if model.vae_path is not None:
         files["vae"], configs["vae"] = _vae(model.vae_path.expanduser(), configs["vae"])
@@ -106,6 +107,7 @@ def _card(
         files=files,
         original=path.is_file(),
         tokenizers=tokenizers,
+        notes=notes,
     )
 
 

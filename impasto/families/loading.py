@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from impasto.errors import ModelFileError, Problem
 from impasto.families import single_file
 from impasto.families.card import Card, Part
-from impasto.families.original import CLIP, CLIP_XL
+from impasto.families.original import CLIP, CLIP_XL, inside
 from impasto.families.single_file import KNOWN, UNET, VAE, Place
 from impasto.weights import header
 
@@ -169,7 +169,7 @@ def _fits(wanted: tuple[int, ...], found: tuple[int, ...]) -> bool:
 
 def spare(card: Card, path: Path, name: str) -> bool:
     """Whether a tensor that no part needs is known to be in such files."""
-    if KNOWN.match(name):
+    if KNOWN.match(name) or (path == card.path and not inside(name)):
         return True
     if path == card.path and not card.own_vae and name.startswith(VAE):
         return True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from impasto.errors import ModelFileError, Problem
 from impasto.families.card import TITLES, Name, Part, Prediction, prediction_of
-from impasto.families.single_file import UNET, VAE
+from impasto.families.single_file import KNOWN, UNET, VAE
 from impasto.weights import header, recognise
 from impasto.weights.header import Header
 
@@ -32,6 +32,8 @@ class Found:
     """Whether it says that its last timestep is pure noise."""
 
     parts: frozenset[Part]
+    notes: tuple[Problem, ...] = ()
+    """What is odd about it and keeps nobody from training."""
 
 
 def look(path: Path) -> Found:
@@ -41,7 +43,23 @@ def look(path: Path) -> Found:
     _is_a_whole_model(path, shapes)
     _can_be_trained(path, shapes)
     family = _family(path, shapes)
-    return Found(family, _prediction(head), "ztsnr" in shapes, frozenset(_parts(family, shapes)))
+    return Found(
+        family, _prediction(head), "ztsnr" in shapes, frozenset(_parts(family, shapes)), _foreign(path, shapes)
+    )
+
+
+def inside(name: str) -> bool:
+    """Whether a tensor's name says that it belongs to a part of the model."""
+    return name.startswith((UNET, VAE, "cond_stage_model.", "conditioner."))
+
+
+def _foreign(path: Path, shapes: Shapes) -> tuple[Problem, ...]:
+    """Tensors beside the model that nobody knows: left out, and told."""
+    names = [name for name in shapes if not inside(name) and not KNOWN.match(name)]
+    if not names:
+        return ()
+    what = f"{len(names)} tensors beside the model are not known and left out, among them {header.shown(names[0])}"
+    return (Problem("W-MOD-112", what, str(path)),)
 
 
 def _is_a_whole_model(path: Path, shapes: Shapes) -> None:

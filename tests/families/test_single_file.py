@@ -136,13 +136,23 @@ def test_unknown_tensors_are_reported(tmp_path: Path) -> None:
     assert "control.weight" in said
 
 
+def test_unknown_tensors_beside_the_model_are_left_out_and_told(tmp_path: Path) -> None:
+    card = card_of(tmp_path / "x.safetensors", sd15(**{"somebodys.table": (1000,)}))
+    check(card)
+    (note,) = card.notes
+    assert (note.code, "somebodys.table" in note.what) == ("W-MOD-112", True)
+    assert not card_of(tmp_path / "x.safetensors", sd15()).notes
+
+
 def test_averages_and_schedules_are_left_out(tmp_path: Path) -> None:
     extra: Shapes = {
         "model_ema.diffusion_modelinput_blocks00weight": (320, 4, 3, 3), "ztsnr": (), "denoiser.sigmas": (1000,),
         "cond_stage_model.logit_scale": (), "cond_stage_model.text_projection": (768, 768),
         "first_stage_model.loss.logvar": (), "lvlb_weights": (1000,),
     }  # fmt: skip
-    check(card_of(tmp_path / "x.safetensors", sd15(**extra)))
+    card = card_of(tmp_path / "x.safetensors", sd15(**extra))
+    check(card)
+    assert not card.notes
 
 
 def test_the_text_encoder_may_stand_one_level_higher(tmp_path: Path) -> None:
