@@ -126,6 +126,11 @@ def fill(module: nn.Module, path: Path, places: Table, *, dtype: torch.dtype, de
         for name, place in places.items():
             tensor = single_file.unfuse(place, file.get_tensor(place.name), shapes[name])
             found[name] = torch.empty(shapes[name], dtype=dtype, device=device).copy_(tensor)  # no longer the file's
+            if not bool(found[name].isfinite().all()):
+                what = f"holds numbers that are not finite, first in {header.shown(place.name)}"
+                raise ModelFileError(
+                    Problem("E-MOD-010", what, str(path), "fetch the file again, or name another base")
+                )
     module.load_state_dict(found, strict=True, assign=True)
     for inner in module.modules():
         for name, buffer in inner.named_buffers(recurse=False):

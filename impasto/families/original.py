@@ -38,7 +38,12 @@ class Found:
 
 def look(path: Path) -> Found:
     """What the file is. Raises ModelFileError when it is no base that can be trained, saying what it is instead."""
-    head = header.read(path)
+    try:
+        head = header.read(path)
+    except OSError as error:
+        raise ModelFileError(
+            Problem("E-MOD-101", f"cannot be read ({error})", str(path), "correct model.path")
+        ) from error
     shapes = {name: entry.shape for name, entry in head.tensors.items()}
     _is_a_whole_model(path, shapes)
     _can_be_trained(path, shapes)

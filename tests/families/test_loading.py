@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from impasto import families
+from impasto.adapters.targets import Target
+from impasto.errors import ModelFileError
 from impasto.families import detect, tiny
 from impasto.families.config import Model
 from impasto.families.sd import Modules
@@ -71,3 +75,22 @@ def test_another_vae_takes_the_place_of_the_bases_own(base: tuple[Path, Path], t
         assert same(load(folder, vae_path=vae_path).vae, wanted)
         assert same(load(path, config_path=folder, vae_path=vae_path).vae, wanted)
     assert not same(load(folder).vae, wanted)
+
+
+def test_the_outline_has_the_layers_of_the_base(base: tuple[Path, Path]) -> None:
+    folder, _ = base
+    card = detect.look(Model(path=str(folder)))
+
+    def told(found: list[Target]) -> list[tuple[object, ...]]:
+        return [(each.name, each.path, each.layer.weight.shape, each.number, each.encoder) for each in found]
+
+    assert told(families.outline(card)) == told(families.layers(card, load(folder)))
+
+
+def test_a_file_with_numbers_that_are_not_finite_is_refused(base: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, path = base
+    held = load_file(path)
+    next(reversed(held.values())).view(-1)[0] = float("nan")
+    save_file(held, spoiled := tmp_path / "spoiled.safetensors")
+    with pytest.raises(ModelFileError, match="E-MOD-010"):
+        load(spoiled, config_path=folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from impasto.data import encode
 from impasto.data.buckets import Bucket, Placement
 from impasto.errors import ModelFileError
 from impasto.families import detect, loading, tiny
+from impasto.families.card import Card, Part
 from impasto.families.config import Model
+from impasto.families.detect import WEIGHTS
 from impasto.families.sd import Modules
 from impasto.families.sdxl import StableDiffusionXl
 
@@ -34,6 +38,13 @@ def base(folder: Path) -> tuple[StableDiffusionXl, Any]:
     family = families.assemble(card, model, modules, CPU)
     assert isinstance(family, StableDiffusionXl)
     return family, families.pipeline(card, modules)
+
+
+@pytest.fixture(scope="module")
+def published(folder: Path) -> Card:
+    """Stable Diffusion XL in full size."""
+    configs: dict[Part, Any] = {part: detect.packaged("sdxl")[part] for part in WEIGHTS}
+    return replace(detect.look(Model(path=str(folder))), configs=configs)
 
 
 @torch.no_grad()
@@ -86,3 +97,38 @@ def test_it_always_reads_the_layer_before_the_last(folder: Path) -> None:
     detect.look(Model(path=str(folder), clip_skip=2))
     with pytest.raises(ModelFileError, match="E-MOD-107"):
         detect.look(Model(path=str(folder), clip_skip=3))
+
+
+@pytest.mark.parametrize(("setting", "value"), [("emphasis", "plain"), ("emphasis", "mean"), ("token_padding", False)])
+def test_ways_of_reading_captions_that_it_has_not_yet_are_refused(folder: Path, setting: str, value: object) -> None:
+    with pytest.raises(ModelFileError, match=rf"E-MOD-107 .*model\.{setting}"):
+        detect.look(Model.model_validate({"path": str(folder), setting: value}))
+
+
+def test_its_parts_are_held_as_the_settings_say(folder: Path) -> None:
+    model = Model(
+        path=str(folder), text_encoder_precision="bf16", vae_precision="bf16", quantize="int8",
+        quantize_text_encoder="int8",
+    )  # fmt: skip
+    family = families.load(detect.look(model), model, device=CPU, dtype=torch.float32)
+    assert isinstance(family, StableDiffusionXl)
+    assert {part.get_input_embeddings().weight.dtype for part in family.encoders} == {torch.bfloat16}
+    states = family.encode(family.tokenize(["a"]))
+    assert {value.dtype for value in states.values()} == {torch.float32}
+    x, t = torch.randn(1, 4, 8, 8), torch.tensor([500])
+    drawn = family.predict(x, t, {**states, "sizes": torch.tensor([[16.0, 16, 0, 0, 16, 16]])})
+    assert bool(drawn.isfinite().all())
+
+
+def test_its_blocks_are_counted_as_sd_scripts_does(published: Card) -> None:
+    found = {target.name: target for target in families.outline(published)}
+    counts = Counter(target.number for target in found.values() if target.default and target.part == "unet")
+    assert counts == {5: 22, 6: 22, 8: 102, 9: 102, 11: 102, 13: 102, 14: 102, 15: 102, 16: 22, 17: 22, 18: 22}
+    for name, number in (
+        ("input_blocks_1_0_in_layers_2", 2),
+        ("input_blocks_8_1_proj_in", 9),
+        ("middle_block_2_out_layers_3", 12),
+        ("output_blocks_8_0_skip_connection", 21),
+    ):
+        assert found[f"lora_unet_{name}"].number == number
+    assert Counter(target.encoder for target in found.values() if target.part == "text_encoder") == {1: 72, 2: 192}
