@@ -263,7 +263,7 @@ def _model(config: RunConfig) -> Found:
     key, path = ("model", "path"), Path(os.path.abspath(config.model.path))
     if not path.exists():
         fix = nearest(path.name, MODEL_NAMES)
-        yield "E-CFG-031", key, f"there is no folder {path}", f'path = "{fix}"' if fix else _like(path)
+        yield "E-CFG-031", key, f"there is no folder or file {path}", f'path = "{fix}"' if fix else _like(path)
 
 
 def _adapters(config: RunConfig) -> Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,3 +62,16 @@ def test_no_file_is_longer_than_400_lines() -> None:
 def test_no_pickle_is_written_or_read() -> None:
     ways = ("import pickle", "torch.load(", "torch.save(", "pickle.load", "allow_pickle=True")
     assert not [(path.name, way) for path in SOURCES for way in ways if way in path.read_text("utf-8")]
+
+
+def test_only_families_and_names_ask_which_family_a_base_is() -> None:
+    root = Path(impasto.__file__).parent
+    may = {"families", "weights/recognise.py", "weights/inspect.py"}
+    words = re.compile(r"card\.family\b(?!,)|[\"'](sd1|sd2|sdxl)[\"']|StableDiffusion(Xl)?\b|\bsd(xl)?_targets\b")
+    asking = {
+        path.relative_to(root).as_posix(): found.group()
+        for path in SOURCES
+        if not any(path.is_relative_to(root / each) for each in may)
+        and (found := words.search(path.read_text("utf-8")))
+    }
+    assert not asking

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 Conditioning = Mapping[str, Tensor]
-"""What the words say, by name (`ids` for tokens yet to be encoded, `states` for encoded text ...); dim 0 of every
-tensor is the example."""
+"""What the denoiser is told, by name; dim 0 of every tensor is the example. What the words say: `ids` for tokens yet to
+be encoded, `states` for encoded text, ... And `sizes` [N, 6], how the picture was made: height and width of the
+original, top and left of the cut in the scaled picture, height and width of what is seen."""
 
 
 @dataclass(frozen=True)

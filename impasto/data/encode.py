@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from impasto.data.batch import Conditioning
-from impasto.data.buckets import Placement
+from impasto.data.buckets import Placement, Size
 
 Recipe = Mapping[str, Any]
 FORMAT = 1
@@ -45,6 +45,17 @@ def latents_recipe(
         "encoder": encoder,
     }
     return recipe if color is None else {**recipe, "color": color}
+
+
+def sizes(original: Size, placement: Placement, *, flip: bool) -> tuple[float, ...]:
+    """How a picture was made (`sizes` in `Conditioning`), from its own width and height.
+
+    The cut is told as it is; in a mirrored picture its left is what was the right.
+    """
+    left, top = placement.crop
+    left = placement.excess[0] - left if flip else left
+    made = (*original[::-1], top, left, placement.bucket.height, placement.bucket.width)
+    return tuple(float(each) for each in made)
 
 
 def mask_recipe(

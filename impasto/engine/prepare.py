@@ -111,7 +111,9 @@ class Source:
         self._vae: ImageEncoder | None = None
         self._one_at_a_time = Lock()
         self._vae_print = store.fingerprint(card.weights("vae"))
-        self._text_print = fingerprint(store, card, "text_encoder", config.model.merged)
+        self._text_print = "+".join(
+            dict.fromkeys(fingerprint(store, card, part, config.model.merged) for part in card.encoders)
+        )
 
     @property
     def _text_form(self) -> str:
@@ -175,10 +177,11 @@ class Source:
         size = (latents[0].shape[-2], latents[0].shape[-1])
         masked = self._config.data.masks_of(self._config.data.sets[micro.set]).used
         mask = self._moved(torch.stack([self._mask(visit, size) for visit in micro.visits])) if masked else None
+        sizes = torch.tensor([self._sizes(visit) for visit in micro.visits])
         return Batch(
             keys=micro.keys,
             latents=self._moved(torch.stack(latents)),
-            cond={name: self._moved(value) for name, value in self._cond(texts).items()},
+            cond={name: self._moved(value) for name, value in {**self._cond(texts), "sizes": sizes}.items()},
             weight=self._moved(torch.tensor(weights)),
             mask=mask,
             prior=tuple(self._regularizes(visit) for visit in micro.visits) if self._keeps_base else (),
@@ -257,6 +260,9 @@ class Source:
             found = found * torch.from_numpy(pixels.render_mask(alpha, visit.placement, flip=visit.flip))
         whole = found.expand(visit.placement.bucket.height, visit.placement.bucket.width)
         return {"mask": encodings.shrunk(whole, size)}
+
+    def _sizes(self, visit: Visit) -> tuple[float, ...]:
+        return encodings.sizes(self._feed.example(visit).size, visit.placement, flip=visit.flip)
 
     # -- captions ------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,8 @@ def draw(
     guided = prompt.guidance != 1.0
     words = [prompt.negative, prompt.text] if guided else [prompt.text]
     with _routed(riders, adapter, len(words)), compute.autocast():
-        cond = family.encode(_on(family.tokenize(words), compute.device))  # once for all denoising steps
+        encoded = family.encode(_on(family.tokenize(words), compute.device))  # once for all denoising steps
+    cond = {**encoded, "sizes": _sizes(latents, card).repeat(len(words), 1)}
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
         with _routed(riders, adapter, len(words)), compute.autocast():
@@ -67,6 +68,12 @@ def first_noise(prompt: Prompt, card: Card) -> Tensor:
     width, height = (side or card.resolution for side in (prompt.width, prompt.height))
     shape = (1, 4, height // card.factor, width // card.factor)
     return torch.randn(shape, generator=torch.Generator().manual_seed(prompt.seed))
+
+
+def _sizes(latents: Tensor, card: Card) -> Tensor:
+    """[1, 6], a picture that was never scaled or cut: see `Conditioning`."""
+    height, width = (side * card.factor for side in latents.shape[-2:])
+    return torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=latents.device)
 
 
 def picture(pixels: Tensor) -> Image.Image:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from impasto import families
 from impasto.adapters.riders import Riders
 from impasto.engine import preview
 from impasto.engine.config import Prompt
@@ -16,7 +17,7 @@ from impasto.engine.member import Member
 from impasto.families.config import Model
 from impasto.families.detect import Card
 from impasto.families.family import Family
-from impasto.families.sd import Modules, StableDiffusion
+from impasto.families.sd import Modules
 from impasto.weights.proof import Proof, Prover
 
 SCENE = Prompt(text="a picture", steps=4, guidance=3.0, seed=1)
@@ -35,9 +36,7 @@ class Witness:
     def prove(self, path: Path, member: Member, family: Family, riders: Riders) -> Proof:
         """Open `path` on a fresh base; raises ModelFileError when a layer is missing or the picture differs."""
         if self._prover is None:
-            self._prover = Prover(
-                self.card.folder, device=self.compute.device, dtype=self.compute.dtype, model=self.model
-            )
+            self._prover = Prover(self.card, device=self.compute.device, dtype=self.compute.dtype, model=self.model)
         with member.averaged():
             reference = preview.draw(family, self.compute, SCENE, self.card, riders=riders, adapter=member.adapter)
         names = [name for name, _ in member.adapter.items()]
@@ -46,5 +45,5 @@ class Witness:
     @torch.no_grad()
     def _scene(self, modules: Modules) -> Tensor:
         model = self.model.model_copy(update={"gradient_checkpointing": False})
-        fresh = StableDiffusion(self.card, model, modules, self.compute.device)
+        fresh = families.assemble(self.card, model, modules, self.compute.device)
         return preview.draw(fresh, self.compute, SCENE, self.card)

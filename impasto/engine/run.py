@@ -109,6 +109,8 @@ class Fleet:
         totals = {}
         for session in list(self._sessions):
             session.card = card
+            for note in card.notes:
+                session.tell(events.Warned(code=note.code, text=str(note)))
             session.feed = prepare.look(session.config, card, self._store, session.tell)
             total = session.feed.plan.total_steps(session.config.train)
             totals[str(session.folder.path)] = total

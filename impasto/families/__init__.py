@@ -1,9 +1,10 @@
-"""Base models. `load` is the one place that matches on the family."""
+"""Base models. This is the one place that matches on the family."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from impasto.families.card import Name
 from impasto.families.config import Model
 from impasto.families.detect import Card
 
@@ -12,22 +13,65 @@ if TYPE_CHECKING:
 
     from impasto.adapters.targets import Target
     from impasto.families.family import Family
+    from impasto.families.sd import Modules
 
 
 def load(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype) -> Family:
     """The base that `card` describes, frozen, on `device`, its denoiser in `dtype`, the rest as `model` says."""
+    from impasto.families import parts
+
+    return assemble(card, model, parts.load(card, model, dtype=dtype, device=device), device)
+
+
+def assemble(card: Card, model: Model, modules: Modules, device: torch.device) -> Family:
+    """The base of parts that are loaded already."""
     match card.family:
-        case "sd1":
-            from impasto.families import parts
+        case "sd1" | "sd2":
             from impasto.families.sd import StableDiffusion
 
-            return StableDiffusion(card, model, parts.load(card, model, dtype=dtype, device=device), device)
+            return StableDiffusion(card, model, modules, device)
+        case "sdxl":
+            from impasto.families.sdxl import StableDiffusionXl
+
+            return StableDiffusionXl(card, model, modules, device)
+
+
+def layers(card: Card, modules: Modules) -> list[Target]:
+    """Every layer of loaded parts that an adapter may ride on."""
+    return _layers(card.family, modules)
 
 
 def outline(card: Card | None) -> list[Target]:
     """The layers of the base that `card` describes, without their numbers; without a card, of Stable Diffusion 1.x."""
-    from impasto.families.shapes import stable_diffusion
+    from impasto.families import shapes
 
-    match card.family if card else "sd1":
-        case "sd1":
-            return stable_diffusion(card)
+    return _layers(card.family if card else "sd1", shapes.modules(card))
+
+
+def _layers(family: Name, modules: Modules) -> list[Target]:
+    from impasto.families import targets
+
+    match family:
+        case "sd1" | "sd2":
+            return targets.sd_targets(modules.unet, modules.text)
+        case "sdxl":
+            return targets.sdxl_targets(modules.unet, modules.encoders)
+
+
+def pipeline(card: Card, modules: Modules) -> Any:
+    """diffusers' pipeline of loaded parts, whose loader opens adapters as users do."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+
+    scheduler = DDIMScheduler(clip_sample=False, steps_offset=1)
+    match card.family:
+        case "sd1" | "sd2":
+            return StableDiffusionPipeline(
+                vae=modules.vae, text_encoder=modules.text, tokenizer=modules.tokenizers[0], unet=modules.unet,
+                scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+            )  # fmt: skip
+        case "sdxl":
+            first, second = modules.encoders
+            return StableDiffusionXLPipeline(
+                vae=modules.vae, text_encoder=first, text_encoder_2=second, tokenizer=modules.tokenizers[0],
+                tokenizer_2=modules.tokenizers[1], unet=modules.unet, scheduler=scheduler, add_watermarker=False,
+            )  # fmt: skip

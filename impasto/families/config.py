@@ -30,8 +30,16 @@ class Model(Section):
     """The frozen base model."""
 
     path: Annotated[str, Field(min_length=1, max_length=4096)] = "pocket"
-    """The base: `pocket` (the small model that comes with impasto) or a folder in diffusers' layout. A
-    relative path starts at the folder of the settings file, or on the command line at the current folder."""
+    """The base: `pocket` (the small model that comes with impasto), a `.safetensors` checkpoint, or a folder in
+    diffusers' layout; Stable Diffusion 1.x, 2.x or XL. A relative path starts at the folder of the settings file, or on
+    the command line at the current folder."""
+
+    vae_path: FilePath | None = None
+    """Another VAE than the base's own: a `.safetensors` file or a folder. Checkpoints without a VAE need one."""
+
+    config_path: FilePath | None = None
+    """For a checkpoint whose measures are not the published ones: a folder in diffusers' layout, of which only the
+    description files and the tokenizers are read."""
 
     merged: Annotated[tuple[Merged, ...], Field(strict=False)] = ()
     """Adapter files that are merged into the base, in this order: training goes on from there, and the new adapter is
@@ -58,10 +66,12 @@ class Model(Section):
     """The same for the text encoder, which is small: the denoiser is where the memory goes."""
 
     prediction: Literal["auto", "epsilon", "v"] = "auto"
-    """What the base predicts. `auto`: as the model says of itself."""
+    """What the base predicts. `auto`: as the model says of itself. A Stable Diffusion 2.x checkpoint does not say:
+    `v` for those of 768 pixels, `epsilon` for those of 512."""
 
     clip_skip: Annotated[int, Field(ge=1, le=12)] = 1
-    """Which layer of the text encoder is used, counted from the end: 1 is the last, 2 the one before (anime models)."""
+    """Which layer of the text encoder is used, counted from the end: 1 is the last, 2 the one before (anime models).
+    Stable Diffusion XL always uses the one before."""
 
     max_tokens: Literal[75, 150, 225] = 75
     """Tokens of a caption that are used; longer captions are cut there. More than 75 are encoded in windows of 75."""

@@ -1,57 +1,41 @@
-"""What a base model is, read from its configuration files: no weights, no torch."""
+"""What a base model is: a folder, by its description files; a single file, by its tensors. No weights, no torch."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from impasto import pocket
 from impasto.errors import ModelFileError, Problem
+from impasto.families import original
+from impasto.families.card import ENCODERS, Card, Name, Part, Prediction, prediction_of
 from impasto.families.config import Model
+from impasto.families.original import ANOTHER
 
-Part = Literal["unet", "text_encoder", "vae"]
-FILES: dict[Part, tuple[str, ...]] = {
+__all__ = ["Card", "Part", "look", "packaged"]
+
+WEIGHTS: Mapping[Part, tuple[str, ...]] = {
     "unet": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
     "vae": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
     "text_encoder": ("model.safetensors", "model.fp16.safetensors"),
+    "text_encoder_2": ("model.safetensors", "model.fp16.safetensors"),
 }
-
 LARGEST = 2**20
 """Bytes of the longest description that is read."""
 
+CONFIGS = Path(__file__).parent / "configs"
+SIZES: Mapping[Part, Mapping[str, int]] = {
+    "unet": {"sample_size": 8192, "block_out_channels": 65536},
+    "vae": {"block_out_channels": 65536},
+    "text_encoder": {"hidden_size": 65536, "num_hidden_layers": 256},
+    "text_encoder_2": {"hidden_size": 65536, "num_hidden_layers": 256},
+}
+"""Numbers that a part is built from, and the most that any model has."""
 
-@dataclass(frozen=True)
-class Card:
-    """What is known of a base before its weights are read."""
-
-    folder: Path
-    family: Literal["sd1"]
-    name: str
-    resolution: int
-    """Pixels of a side it was made for."""
-
-    step: int
-    """Sides must be multiples of this many pixels."""
-
-    factor: int
-    """Pixels of a side of one latent."""
-
-    prediction: Literal["epsilon", "v"]
-    scheduler: dict[str, Any]
-    """The noise schedule, as its own file says."""
-
-    def weights(self, part: Part) -> Path:
-        """The file that holds a part's weights."""
-        for name in FILES[part]:
-            if (self.folder / part / name).is_file():
-                return self.folder / part / name
-        return self.folder / part / FILES[part][0]
-
-    def variant(self, part: Part) -> str | None:
-        """The marker diffusers puts before `.safetensors`: None or `fp16`."""
-        return "fp16" if self.weights(part).name.endswith(".fp16.safetensors") else None
+SMALL = 64
+"""Latents a side of the smaller Stable Diffusion 2.x, the one that predicts noise."""
 
 
 def look(model: Model) -> Card:
@@ -59,51 +43,131 @@ def look(model: Model) -> Card:
 
     Raises ModelFileError (exit code 7), naming everything that is missing, when it is no such model.
     """
-    folder = _folder(model.path)
-    unet, vae, text, scheduler = (
-        _read(folder / "unet" / "config.json"),
-        _read(folder / "vae" / "config.json"),
-        _read(folder / "text_encoder" / "config.json"),
-        _read(folder / "scheduler" / "scheduler_config.json"),
-    )
-    _is_stable_diffusion_1(folder, unet, text)
-    _has_sizes(folder, unet, vae, text)
-    factor = 2 ** (len(vae["block_out_channels"]) - 1)
-    card = Card(
-        folder=folder,
-        family="sd1",
-        name="pocket" if model.path == "pocket" else folder.resolve().name,
-        resolution=int(unet["sample_size"]) * factor,
-        step=factor * 2 ** (len(unet["block_out_channels"]) - 1),
-        factor=factor,
-        prediction=_prediction(model, scheduler),
-        scheduler=scheduler,
-    )
-    _has_weights(card)
+    card = _looked(model)
+    if card.family == "sdxl" and (wrong := _not_with_xl(model)):
+        raise ModelFileError(*wrong)
     return card
 
 
-def _folder(given: str) -> Path:
+def _looked(model: Model) -> Card:
     try:
-        folder = pocket.folder() if given == "pocket" else Path(given).expanduser()
-        _is_a_folder(folder, given)
+        path = pocket.folder() if model.path == "pocket" else Path(model.path).expanduser()
+        single = path.is_file()
+        if not single:
+            _is_a_model(path, model.path)
     except (OSError, RuntimeError, ValueError) as error:  # too long, of an unknown user, with a NUL in it
-        what = f"the base model {ascii(given)[:100]} cannot be found ({str(error)[:100]})"
+        what = f"the base model {ascii(model.path)[:100]} cannot be found ({str(error)[:100]})"
         raise ModelFileError(Problem("E-MOD-101", what, "model.path", "correct model.path")) from error
-    return folder
+    return _file(path, model) if single else _folder(path, model)
 
 
-def _is_a_folder(folder: Path, given: str) -> None:
+def _not_with_xl(model: Model) -> list[Problem]:
+    """Settings that Stable Diffusion XL does not know."""
+    wrong = []
+    if model.clip_skip > 2:
+        what = "Stable Diffusion XL always reads the layer before the last (which clip_skip 2 means too)"
+        wrong.append(Problem("E-MOD-107", what, "model.clip_skip", "clip_skip = 1"))
+    if model.emphasis != "off":
+        what = "emphasis cannot be used with Stable Diffusion XL yet"
+        wrong.append(Problem("E-MOD-107", what, "model.emphasis", 'emphasis = "off"'))
+    if not model.token_padding:
+        what = "captions without padding cannot be used with Stable Diffusion XL yet"
+        wrong.append(Problem("E-MOD-107", what, "model.token_padding", "token_padding = true"))
+    return wrong
+
+
+def packaged(family: Name) -> dict[str, dict[str, Any]]:
+    """The measures of a family as it was published: `unet`, `vae`, `text_encoder`, ..., `scheduler`."""
+    found: dict[str, dict[str, Any]] = json.loads((CONFIGS / f"{family}.json").read_text("utf-8"))
+    return found
+
+
+def _folder(folder: Path, model: Model) -> Card:
+    configs, scheduler = _described(folder)
+    family = _family(folder, configs)
+    files: dict[Part, Path] = {part: _weights(folder / part, part) for part in configs}
+    _has_weights(files)
+    return _card(model, folder, family, configs, scheduler, files, tokenizers=folder)
+
+
+def _file(path: Path, model: Model) -> Card:
+    found = original.look(path)
+    if model.config_path is None:
+        given = packaged(found.family)
+        scheduler = given.pop("scheduler")
+        configs: dict[Part, dict[str, Any]] = {part: given[part] for part in WEIGHTS if part in given}
+    else:
+        configs, scheduler = _described(model.config_path.expanduser())
+    original.check_parts(path, found, tuple(configs), vae_given=model.vae_path is not None)
+    prediction = prediction_of(model.prediction) or found.prediction
+    if prediction is None and found.family == "sd2" and model.config_path is None:
+        what = "Stable Diffusion 2.x was made in two kinds, and this file does not say which one it is"
+        fix = 'set model.prediction = "v" for models of 768 pixels, "epsilon" for "base" models of 512 pixels'
+        raise ModelFileError(Problem("E-MOD-104", what, str(path), fix))
+    if prediction is not None:
+        scheduler["prediction_type"] = "v_prediction" if prediction == "v" else "epsilon"
+    if found.family == "sd2" and prediction == "epsilon" and model.config_path is None:
+        configs["unet"]["sample_size"] = SMALL
+    if found.ends_in_noise and prediction == "v":
+        scheduler["rescale_betas_zero_snr"] = True
+    files: dict[Part, Path] = dict.fromkeys(configs, path)
+    tokenizers = model.config_path.expanduser() if model.config_path is not None else None
+    return _card(model, path, found.family, configs, scheduler, files, tokenizers=tokenizers, notes=found.notes)
+
+
+def _card(
+    model: Model,
+    path: Path,
+    family: Name,
+    configs: dict[Part, dict[str, Any]],
+    scheduler: dict[str, Any],
+    files: dict[Part, Path],
+    *,
+    tokenizers: Path | None,
+    notes: tuple[Problem, ...] = (),
+) -> Card:
+    described = path if model.config_path is None else model.config_path.expanduser()
+    for part, values in configs.items():
+        _has_sizes(described / part / "config.json", part, values)
+    if model.vae_path is not None:
+        files["vae"], configs["vae"] = _vae(model.vae_path.expanduser(), configs["vae"])
+    factor = 2 ** (len(configs["vae"]["block_out_channels"]) - 1)
+    return Card(
+        path=path,
+        family=family,
+        name="pocket" if model.path == "pocket" else path.resolve().stem if path.is_file() else path.resolve().name,
+        resolution=int(configs["unet"]["sample_size"]) * factor,
+        step=factor * 2 ** (len(configs["unet"]["block_out_channels"]) - 1),
+        factor=factor,
+        prediction=_prediction(model, scheduler),
+        scheduler=scheduler,
+        configs=configs,
+        files=files,
+        original=path.is_file(),
+        tokenizers=tokenizers,
+        notes=notes,
+    )
+
+
+# -- a folder ----------------------------------------------------------------------------------------------------
+
+
+def _is_a_model(folder: Path, given: str) -> None:
     if folder.is_dir():
         if (folder / "model_index.json").is_file():
             return
         what, fix = "has no model_index.json, so it is no diffusers model", "name the folder that holds unet/ and vae/"
-    elif folder.is_file():
-        what = "is a single file, and only folders in diffusers' layout can be read yet"
-        fix = "save it once with diffusers' save_pretrained() and name that folder"
     else:
         what, fix = "does not exist", "correct model.path, or use the built-in one: model.path = pocket"
     raise ModelFileError(Problem("E-MOD-101", f"the base model {folder.absolute()} {what}", "model.path", fix))
+
+
+def _described(folder: Path) -> tuple[dict[Part, dict[str, Any]], dict[str, Any]]:
+    """What the folder's description files say of its parts, and its noise schedule."""
+    parts: list[Part] = ["unet", "vae", "text_encoder"]
+    parts += ["text_encoder_2"] if (folder / "text_encoder_2").is_dir() else []
+    configs = {part: _read(folder / part / "config.json") for part in parts}
+    return configs, _read(folder / "scheduler" / "scheduler_config.json")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -123,50 +187,69 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _is_stable_diffusion_1(folder: Path, unet: dict[str, Any], text: dict[str, Any]) -> None:
+def _family(folder: Path, configs: Mapping[Part, Mapping[str, Any]]) -> Name:
+    unet = configs["unet"]
+    widths = [configs[part].get("hidden_size") for part in ENCODERS if part in configs]
+    width = sum(each for each in widths if type(each) is int)
     wrong = None
     if unet.get("_class_name") != "UNet2DConditionModel":
         wrong = f"its denoiser is a {unet.get('_class_name')}"
-    elif unet.get("addition_embed_type"):
-        wrong = "it looks like Stable Diffusion XL"
     elif unet.get("in_channels") != 4:
         wrong = f"its denoiser takes {unet.get('in_channels')} channels, as inpainting models do"
-    elif unet.get("cross_attention_dim") != text.get("hidden_size"):
+    elif unet.get("addition_embed_type") and "text_encoder_2" not in configs:
+        wrong = "it looks like the refiner of Stable Diffusion XL"
+    elif unet.get("cross_attention_dim") != width:
         wrong = "its text encoder and its denoiser do not fit together"
     if wrong:
-        fix = "use a Stable Diffusion 1.x model"
-        raise ModelFileError(Problem("E-MOD-103", f"{wrong}, which cannot be trained yet", str(folder), fix))
+        raise ModelFileError(Problem("E-MOD-103", f"{wrong}, which cannot be trained yet", str(folder), ANOTHER))
+    if unet.get("addition_embed_type"):
+        return "sdxl"
+    return "sd2" if unet.get("use_linear_projection") else "sd1"
 
 
-def _has_sizes(folder: Path, unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any]) -> None:
-    """The numbers a model is built from, within what any model has: nothing is built by a description gone wild."""
-    wanted = (
-        ("unet", unet, "sample_size", 8192), ("unet", unet, "block_out_channels", 65536),
-        ("vae", vae, "block_out_channels", 65536), ("text_encoder", text, "hidden_size", 65536),
-        ("text_encoder", text, "num_hidden_layers", 256),
-    )  # fmt: skip
-    for part, values, key, most in wanted:
+def _has_sizes(file: Path, part: Part, values: Mapping[str, Any]) -> None:
+    """The numbers a part is built from, within what any model has: nothing is built by a description gone wild."""
+    for key, most in SIZES[part].items():
         found = values.get(key)
         sizes = found if key == "block_out_channels" and isinstance(found, list) and len(found) <= 16 else [found]
         if not sizes or not all(type(each) is int and 0 < each <= most for each in sizes):
             what = f"{key} is {ascii(found)[:60]}, which no model has"
-            place = str(folder / part / "config.json")
-            raise ModelFileError(Problem("E-MOD-102", what, place, "fetch the folder again"))
+            raise ModelFileError(Problem("E-MOD-102", what, str(file), "fetch the folder again"))
 
 
-def _prediction(model: Model, scheduler: dict[str, Any]) -> Literal["epsilon", "v"]:
-    if model.prediction != "auto":
-        return model.prediction
-    said = scheduler.get("prediction_type", "epsilon")
-    if said not in ("epsilon", "v_prediction"):
-        fix = "set model.prediction to epsilon or v"
-        raise ModelFileError(Problem("E-MOD-104", f"prediction_type {said!r} is not known", "model.path", fix))
-    return "v" if said == "v_prediction" else "epsilon"
+def _weights(folder: Path, part: Part) -> Path:
+    """The file in a part's own folder that holds its weights, or should."""
+    usual = [folder / name for name in WEIGHTS[part]]
+    return next((path for path in usual if path.is_file()), usual[0])
 
 
-def _has_weights(card: Card) -> None:
-    parts: tuple[Part, ...] = ("unet", "text_encoder", "vae")
-    missing = [card.weights(part) for part in parts if not card.weights(part).is_file()]
+def _has_weights(files: Mapping[Part, Path]) -> None:
+    missing = [path for path in files.values() if not path.is_file()]
     if missing:
         fix = "fetch the folder again; only .safetensors weights are read, pickle files (.bin, .ckpt) are not"
         raise ModelFileError(*(Problem("E-MOD-105", "the weights are missing", str(path), fix) for path in missing))
+
+
+# -- what both have ----------------------------------------------------------------------------------------------
+
+
+def _vae(path: Path, usual: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """The VAE given by `model.vae_path`: its file and its measures."""
+    folder = path / "vae" if (path / "vae").is_dir() else path
+    if folder.is_dir():
+        found = _read(folder / "config.json")
+        _has_sizes(folder / "config.json", "vae", found)
+        return _weights(folder, "vae"), found
+    if not path.is_file():
+        fix = "name a .safetensors file, or a folder with config.json beside the weights"
+        raise ModelFileError(Problem("E-MOD-101", f"the VAE {path.absolute()} does not exist", "model.vae_path", fix))
+    return path, usual
+
+
+def _prediction(model: Model, scheduler: Mapping[str, Any]) -> Prediction:
+    said = scheduler.get("prediction_type", "epsilon")
+    found = prediction_of(model.prediction) or prediction_of(said)
+    if found is None:
+        fix = "set model.prediction to epsilon or v"
+        raise ModelFileError(Problem("E-MOD-104", f"prediction_type {said!r} is not known", "model.path", fix))
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from impasto import families
 from impasto.adapters.targets import Target
 from impasto.errors import DeviceError, Problem
 from impasto.families import quantized
@@ -12,7 +13,6 @@ from impasto.families.config import Model
 from impasto.families.detect import Card
 from impasto.families.precision import DTYPES, text_dtype
 from impasto.families.sd import Modules
-from impasto.families.targets import sd_targets
 
 HOST = torch.device("cpu")
 
@@ -29,13 +29,14 @@ def load(card: Card, model: Model, *, dtype: torch.dtype, device: torch.device, 
         raise DeviceError(Problem("E-DEV-002", "mps devices have no fp8", "model.quantize", 'quantize = "int8"'))
     # a part is read as wide as the widest, and packed in host memory: a device need never hold what does not stay
     found = Modules.load(card, torch.promote_types(dtype, words), HOST if packed else device)
-    for part, held in ((found.unet, dtype), (found.text, words), (found.vae, DTYPES[model.vae_precision])):
+    held_in = [(found.unet, dtype), *((encoder, words) for encoder in found.encoders)]
+    for part, held in (*held_in, (found.vae, DTYPES[model.vae_precision])):
         nn.Module.to(part, held)  # diffusers' own warns of the layers it would keep wide, of which these have none
-    for target in sd_targets(found.unet, found.text):
+    for target in families.layers(card, found):
         _hold(target, model, device, plain=plain)
     if packed:
-        found.unet.to(device)
-        found.text.to(device)
+        for part in (found.unet, *found.encoders):
+            part.to(device)
     return found
 
 

@@ -1,9 +1,9 @@
-"""Stable Diffusion 1.x: an AutoencoderKL, a CLIP text encoder and a U-Net, in diffusers' folder layout."""
+"""Stable Diffusion 1.x and 2.x: an AutoencoderKL, a CLIP text encoder and a U-Net."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -13,12 +13,15 @@ from torch import Tensor, nn
 
 from impasto.adapters.targets import Target
 from impasto.data.batch import Conditioning
-from impasto.families import sound, text
+from impasto.families import loading, sound, text
+from impasto.families.card import Card, Name, Part
 from impasto.families.config import Model
-from impasto.families.detect import Card
 from impasto.families.family import ImageEncoder
 from impasto.families.targets import sd_targets
 from impasto.objectives.process import Ddpm, Process
+
+PADS: dict[Name, int | None] = {"sd1": None, "sd2": 0}
+"""The token that fills a caption up; None: as the tokenizer says, which is its end mark."""
 
 
 @dataclass
@@ -65,47 +68,60 @@ class KlEncoder:
                 nn.Module.to(self.vae, dtype)
 
 
+class Lent:
+    """The picture encoder, on the device until the last `with` that asked for it ends: a preview may be drawn while
+    pictures are encoded in another thread."""
+
+    def __init__(self, vae: Any, device: torch.device) -> None:
+        self._vae, self._device = vae, device
+        self._turn, self._users = Lock(), 0
+
+    @contextmanager
+    def use(self) -> Iterator[ImageEncoder]:
+        """The picture encoder, for as long as the `with` lasts."""
+        with self._turn:
+            self._users += 1
+            self._vae.to(self._device)
+        try:
+            yield KlEncoder(self._vae, self._device)
+        finally:
+            with self._turn:
+                self._users -= 1
+                if not self._users:
+                    self._vae.to("cpu")
+
+
+def freeze(modules: Modules, *, checkpointing: bool) -> None:
+    """Nothing of a base learns; with `checkpointing` its forward pass is computed twice."""
+    for frozen in (modules.unet, *modules.encoders, modules.vae):
+        frozen.requires_grad_(False).eval()
+    if checkpointing:
+        modules.unet.enable_gradient_checkpointing()
+        for encoder in modules.encoders:
+            _checkpoint(encoder)
+            encoder.train()  # checkpointing asks for it; a CLIP text encoder has no dropout
+
+
 class StableDiffusion:
-    """Stable Diffusion 1.x with its frozen weights."""
+    """Stable Diffusion 1.x or 2.x with its frozen weights."""
 
     def __init__(self, card: Card, model: Model, modules: Modules, device: torch.device) -> None:
         self.card = card
         self.device = device
         self.process: Process = Ddpm.from_scheduler(card.scheduler, prediction=card.prediction, device=device)
-        self.unet, self.text_encoder, self.tokenizer, self._vae = (
-            modules.unet,
-            modules.text,
-            modules.tokens,
-            modules.vae,
-        )
-        self._vae_turn, self._vae_users = Lock(), 0
+        self.unet, self.text_encoder, self.tokenizer = modules.unet, modules.text, modules.tokenizers[0]
+        self._vae, self._lent = modules.vae, Lent(modules.vae, device)
         self._model = model
         text.check(self.text_encoder, model.clip_skip)
-        for frozen in (self.unet, self.text_encoder, self._vae):
-            frozen.requires_grad_(False).eval()
-        if model.gradient_checkpointing:
-            self.unet.enable_gradient_checkpointing()
-            _checkpoint(self.text_encoder)
-            self.text_encoder.train()  # checkpointing asks for it; a CLIP text encoder has no dropout
+        freeze(modules, checkpointing=model.gradient_checkpointing)
 
-    @contextmanager
-    def vae(self) -> Iterator[ImageEncoder]:
-        """The picture encoder, on the device until the last `with` that asked for it ends: a preview may be drawn
-        while pictures are encoded in another thread."""
-        with self._vae_turn:
-            self._vae_users += 1
-            self._vae.to(self.device)
-        try:
-            yield KlEncoder(self._vae, self.device)
-        finally:
-            with self._vae_turn:
-                self._vae_users -= 1
-                if not self._vae_users:
-                    self._vae.to("cpu")
+    def vae(self) -> AbstractContextManager[ImageEncoder]:
+        """The picture encoder, on the device for as long as the `with` lasts."""
+        return self._lent.use()
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> {"ids": [N, windows, 77]}, with emphasis and mask if the settings ask for them."""
-        return text.conditioning(self.tokenizer, captions, self._model)
+        return text.conditioning(self.tokenizer, captions, self._model, pad=PADS[self.card.family])
 
     def encode(self, cond: Conditioning) -> Conditioning:
         """{"ids"} -> {"states": [N, 75 * windows + 2, D]}, cut and with a mask without padding; states pass through."""
@@ -132,28 +148,48 @@ class Modules:
     """The loaded parts of a base."""
 
     unet: Any
-    text: Any
+    encoders: tuple[Any, ...]
     vae: Any
-    tokens: Any
+    tokenizers: tuple[Any, ...]
+
+    @property
+    def text(self) -> Any:
+        """The first text encoder, or the only one."""
+        return self.encoders[0]
 
     @classmethod
     def load(cls, card: Card, dtype: torch.dtype, device: torch.device) -> Modules:
         """Read the parts of `card` from disk; the VAE stays in host memory until it is used."""
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # a run has its own
-        unet = sound.load(card, "unet", UNet2DConditionModel, torch_dtype=dtype)
-        encoder = sound.load(card, "text_encoder", CLIPTextModel, dtype=dtype)
-        vae = sound.load(card, "vae", AutoencoderKL, torch_dtype=torch.float32)
-        tokens = CLIPTokenizer.from_pretrained(str(card.folder), subfolder="tokenizer", local_files_only=True)
-        return cls(_on(unet, device), _on(encoder, device), vae, tokens)
+        if card.original:
+            found = loading.load(card, tuple(card.configs), dtype=dtype, device=device)
+        else:
+            found = _from_folder(card, dtype, device)
+        encoders = tuple(found[part] for part in card.encoders)
+        return cls(found["unet"], encoders, found["vae"], tuple(_tokenizer(card, part) for part in card.encoders))
 
 
-def _on(module: Any, device: torch.device) -> nn.Module:
-    moved: nn.Module = module.to(device)
-    return moved
+def _from_folder(card: Card, dtype: torch.dtype, device: torch.device) -> dict[Part, Any]:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    found: dict[Part, Any] = {"unet": sound.load(card, "unet", UNet2DConditionModel, torch_dtype=dtype).to(device)}
+    for part, kind in zip(card.encoders, (CLIPTextModel, CLIPTextModelWithProjection), strict=False):
+        found[part] = sound.load(card, part, kind, dtype=dtype).to(device)
+    if card.own_vae:
+        return found | {"vae": sound.load(card, "vae", AutoencoderKL, torch_dtype=torch.float32)}
+    return found | loading.load(card, ("vae",), dtype=dtype, device=device)
+
+
+def _tokenizer(card: Card, part: Part) -> Any:
+    if card.tokenizers is None:
+        return text.own_tokenizer()
+    from transformers import CLIPTokenizer
+
+    folder = part.replace("text_encoder", "tokenizer")
+    return CLIPTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)
 
 
 def _checkpoint(encoder: Any) -> None:

@@ -1,33 +1,15 @@
-"""The layers of a base without its numbers: names, shapes and places, built on no device at all."""
+"""The parts of a base without their numbers: names, shapes and places, built on no device at all."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-import torch
-
-from impasto.adapters.targets import Target
+from impasto.families import detect, loading
+from impasto.families.card import ENCODERS
 from impasto.families.detect import Card
-from impasto.families.targets import sd_targets
+from impasto.families.sd import Modules
 
 
-def stable_diffusion(card: Card | None) -> list[Target]:
-    """Every layer of a Stable Diffusion 1.x that an adapter may ride on; of the published one without a card."""
-    from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    unet, text = _published() if card is None else (_settings(card, "unet"), _settings(card, "text_encoder"))
-    with torch.device("meta"):
-        return sd_targets(UNet2DConditionModel.from_config(unet), CLIPTextModel(CLIPTextConfig(**text)))
-
-
-def _settings(card: Card, part: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((card.folder / part / "config.json").read_text("utf-8"))
-    return found
-
-
-def _published() -> tuple[dict[str, Any], dict[str, Any]]:
-    """What differs in Stable Diffusion 1.x from the libraries' own defaults."""
-    text = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-    return {"sample_size": 64, "cross_attention_dim": 768}, text
+def modules(card: Card | None) -> Modules:
+    """What adapters ride on in the base that `card` describes; of the published Stable Diffusion 1.x without a card."""
+    configs = detect.packaged("sd1") if card is None else card.configs
+    found = {part: loading.build(part, configs[part]) for part in ("unet", *ENCODERS) if part in configs}
+    return Modules(found["unet"], tuple(found[part] for part in ENCODERS if part in found), None, ())

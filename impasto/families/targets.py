@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import nn
 
 from impasto.adapters.targets import Part, Role, Target
+from impasto.families import single_file
 from impasto.families.blocks import Number, unet_blocks
 from impasto.families.names import kohya_name
 
@@ -31,17 +33,39 @@ ROLES: Mapping[str, Role] = {
 
 
 def sd_targets(unet: nn.Module, text_encoder: nn.Module | None) -> list[Target]:
-    """Every layer of Stable Diffusion 1.x that an adapter may ride on, in the order of the model."""
+    """Every layer of Stable Diffusion 1.x or 2.x that an adapter may ride on, in the order of the model."""
     found = list(select("unet", unet, blocks=unet_blocks(unet)))
     return found if text_encoder is None else [*found, *select("text_encoder", text_encoder)]
 
 
+def sdxl_targets(unet: nn.Module, text_encoders: Sequence[nn.Module]) -> list[Target]:
+    """Every layer of Stable Diffusion XL that an adapter may ride on: the U-Net's have their original names."""
+    original = single_file.unet((path for path, _ in unet.named_modules()), _layers_per_block(unet))
+    found = list(select("unet", unet, blocks=unet_blocks(unet, xl=True), called=original.__getitem__))
+    for number, encoder in enumerate(text_encoders, start=1):
+        found += select("text_encoder", encoder, encoder=number)
+    return found
+
+
+def _layers_per_block(unet: nn.Module) -> int:
+    return sum(re.fullmatch(r"down_blocks\.0\.resnets\.\d+", path) is not None for path, _ in unet.named_modules())
+
+
+def _as_it_is(path: str) -> str:
+    return path
+
+
 def select(
-    part: Part, model: nn.Module, *, encoder: int | None = None, blocks: Number = lambda path: None
+    part: Part,
+    model: nn.Module,
+    *,
+    encoder: int | None = None,
+    blocks: Number = lambda path: None,
+    called: Callable[[str], str] = _as_it_is,
 ) -> Iterator[Target]:
     """The linear and convolution layers inside the adapted classes of `model`; embeddings, norms, `conv_in` and
     `conv_out` are in none of them. `encoder` numbers the text encoder where a family has several, `blocks` tells which
-    block a path is in."""
+    block a path is in, `called` what files call the layer there."""
     owners = {path: type(module).__name__ for path, module in model.named_modules()}
     for path, module in model.named_modules():
         if not isinstance(module, nn.Linear | nn.Conv2d):
@@ -49,7 +73,7 @@ def select(
         above = {owners[each] for each in _above(path)}
         if above & (USUAL | CONVOLVING):
             yield Target(
-                name=kohya_name(part, path, encoder=encoder),
+                name=kohya_name(part, called(path), encoder=encoder),
                 path=path,
                 part=part,
                 role=_role(path),

@@ -6,7 +6,9 @@ attention in CLIP looks back only, so that what stands behind the end mark does 
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,15 +22,32 @@ from impasto.families.emphasis import parse
 WINDOW = 75
 """Words' tokens in one window; with the start and end marks it is 77 long."""
 
+MERGES = Path(__file__).parent / "clip" / "merges.txt.gz"
+"""CLIP's byte pairs (MIT, see LICENSE beside it); the vocabulary follows from them."""
 
-def conditioning(tokenizer: Any, captions: Sequence[str], model: Model) -> dict[str, Tensor]:
+
+def own_tokenizer() -> Any:
+    """The CLIPTokenizer of all Stable Diffusion models, from the vocabulary that comes with impasto."""
+    from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    merges = [tuple(line.split(" ")) for line in gzip.decompress(MERGES.read_bytes()).decode("utf-8").splitlines()]
+    letters = list(bytes_to_unicode().values())
+    names = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
+    marks = ["<|startoftext|>", "<|endoftext|>"]
+    vocab = {name: at for at, name in enumerate([*names, *marks])}
+    return CLIPTokenizer(vocab=vocab, merges=merges, pad_token="<|endoftext|>", model_max_length=77)
+
+
+def conditioning(tokenizer: Any, captions: Sequence[str], model: Model, *, pad: int | None = None) -> dict[str, Tensor]:
     """Captions -> all that `shaped` and `encode` want, dim 0 the caption.
 
     `ids` [N, windows, 77]; with emphasis also `emphasis` [N, 75 * windows + 2], how much each state counts; without
-    token padding also `mask` [N, longest], which states are the caption's own.
+    token padding also `mask` [N, longest], which states are the caption's own. `pad` fills captions up, or what the
+    tokenizer says.
     """
     read = [_read(tokenizer, text, model.max_tokens, model.emphasis) for text in captions]
-    found = {"ids": _framed(tokenizer, [tokens for tokens, _ in read], model.max_tokens)}
+    found = {"ids": _framed(tokenizer, [tokens for tokens, _ in read], model.max_tokens, pad)}
     if model.emphasis != "off":
         rows = [[1.0, *weights, *[1.0] * (model.max_tokens + 1 - len(weights))] for _, weights in read]
         found["emphasis"] = torch.tensor(rows, dtype=torch.float32)
@@ -38,12 +57,15 @@ def conditioning(tokenizer: Any, captions: Sequence[str], model: Model) -> dict[
     return found
 
 
-def tokenize(tokenizer: Any, captions: Sequence[str], max_tokens: int, emphasis: Emphasis = "off") -> Tensor:
+def tokenize(
+    tokenizer: Any, captions: Sequence[str], max_tokens: int, emphasis: Emphasis = "off", *, pad: int | None = None
+) -> Tensor:
     """Captions -> token ids [N, windows, 77], each window with its own start and end mark.
 
-    `tokenizer` is a transformers CLIPTokenizer. A caption is cut at `max_tokens` (75, 150 or 225).
+    `tokenizer` is a transformers CLIPTokenizer. A caption is cut at `max_tokens` (75, 150 or 225), and filled up with
+    `pad`, or what the tokenizer says.
     """
-    return _framed(tokenizer, [_read(tokenizer, text, max_tokens, emphasis)[0] for text in captions], max_tokens)
+    return _framed(tokenizer, [_read(tokenizer, text, max_tokens, emphasis)[0] for text in captions], max_tokens, pad)
 
 
 def encode(encoder: nn.Module, ids: Tensor, clip_skip: int) -> Tensor:
@@ -52,19 +74,31 @@ def encode(encoder: nn.Module, ids: Tensor, clip_skip: int) -> Tensor:
     `clip_skip` 1 is the last layer, 2 the one before; the final norm is applied to either. Of several windows only the
     first start mark and the last end mark are kept.
     """
-    n, windows, length = ids.shape
-    flat = ids.reshape(n * windows, length)
     with own_precision(encoder):
         if clip_skip == 1:
-            states = encoder(flat).last_hidden_state
+            states = encoder(flat(ids)).last_hidden_state
         else:
-            hidden = encoder(flat, output_hidden_states=True).hidden_states
+            hidden = encoder(flat(ids), output_hidden_states=True).hidden_states
             inner: Any = getattr(encoder, "text_model", encoder)  # transformers before 5.6 nested it
             states = inner.final_layer_norm(hidden[-clip_skip])
-    kind = ids.device.type
+    return joined(for_denoiser(states), ids)
+
+
+def flat(ids: Tensor) -> Tensor:
+    """Token ids [N, windows, 77] -> [N * windows, 77], as encoders take them."""
+    return ids.reshape(-1, ids.shape[-1])
+
+
+def for_denoiser(states: Tensor) -> Tensor:
+    """States as they are where the denoiser computes in their precision, else in fp32."""
+    kind = states.device.type
     denoiser = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-    states = states if states.dtype == denoiser else states.float()
-    states = states.reshape(n, windows, length, -1)
+    return states if states.dtype == denoiser else states.float()
+
+
+def joined(states: Tensor, ids: Tensor) -> Tensor:
+    """States [N * windows, 77, D] of token ids [N, windows, 77] -> [N, 75 * windows + 2, D]."""
+    states = states.reshape(*ids.shape, -1)
     words = states[:, :, 1:-1].flatten(1, 2)  # [N, 75 * windows, D]
     return torch.cat([states[:, 0, :1], words, states[:, -1, -1:]], dim=1)
 
@@ -121,8 +155,9 @@ def _rescaled(weighted: Tensor, states: Tensor) -> Tensor:
     return (weighted.float() * factor).to(states.dtype)
 
 
-def _framed(tokenizer: Any, words: Sequence[list[int]], max_tokens: int) -> Tensor:
-    start, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+def _framed(tokenizer: Any, words: Sequence[list[int]], max_tokens: int, pad: int | None) -> Tensor:
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    pad = tokenizer.pad_token_id if pad is None else pad
     rows = [[_window(ids[at : at + WINDOW], start, end, pad) for at in range(0, max_tokens, WINDOW)] for ids in words]
     return torch.tensor(rows, dtype=torch.long)
 

@@ -58,7 +58,7 @@ def bake(given: Weighted, base: str, out: Path) -> Baked:
     Each layer is computed in fp32 and rounded once to the type that it has. Of kinds that only add, the order does not
     matter. Raises ModelFileError when a layer has no place in the base or does not fit.
     """
-    card = detect.look(Model(path=base))
+    card = looked(base)
     targets = {target.name: target for target in families.outline(card)}
     if out.exists():
         raise ConfigError(Problem("E-CFG-033", f"{out} exists already", "command line --out", "choose another name"))
@@ -80,6 +80,20 @@ def bake(given: Weighted, base: str, out: Path) -> Baked:
             raise
     changed = {name for adapter in adapters for name in adapter.layers.layers}
     return Baked(out, len(changed), left_out)
+
+
+def looked(base: str) -> Card:
+    """The base at a place. Raises ModelFileError when it is none that lies open: a folder, with one text encoder."""
+    card = detect.look(Model(path=base))
+    wrong = None
+    if card.original:
+        wrong = "is a single file, and only bases in folders can be changed or compared yet"
+    elif not set(card.encoders) <= set(PARTS):
+        wrong = "has several text encoders, and only bases with one can be changed or compared yet"
+    if wrong:
+        fix = "name a base of Stable Diffusion 1.x or 2.x as a folder in diffusers' layout"
+        raise ModelFileError(Problem("E-MOD-057", wrong, str(card.path), fix))
+    return card
 
 
 def by_path(part: str, targets: Mapping[str, Target]) -> dict[str, Target]:
@@ -107,8 +121,8 @@ def _copy(card: Card, tmp: Path) -> list[str]:
     written = {card.weights(part) for part in PARTS}
     left_out = []
     files.make_folder(tmp)
-    for source in sorted(card.folder.rglob("*")):
-        inside = source.relative_to(card.folder)
+    for source in sorted(card.path.rglob("*")):
+        inside = source.relative_to(card.path)
         if any(name.startswith(".") for name in inside.parts):
             continue
         if source.is_dir():
@@ -136,7 +150,7 @@ def _bake_part(
                 return value
             return _changed(paths[path], kind, value, reader, tensor, adapters)
 
-        stream.rewrite(reader, tmp / source.relative_to(card.folder), change)
+        stream.rewrite(reader, tmp / source.relative_to(card.path), change)
 
 
 @torch.no_grad()

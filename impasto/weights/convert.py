@@ -64,6 +64,9 @@ class Converted:
 def places(base: str | None) -> dict[str, Place]:
     """Every layer of a base, or of Stable Diffusion 1.x, by its name in Kohya's layout."""
     card = None if base is None else detect.look(Model(path=base))
+    if card is not None and len(card.encoders) > 1:
+        what = "has several text encoders, whose layers other layouts do not always tell apart; that is not done yet"
+        raise ModelFileError(Problem("E-MOD-057", what, str(card.path), "use the file as it is"))
     found = {}
     for target in families.outline(card):
         nested = target.part == "text_encoder" and not target.path.startswith("text_model.")

@@ -11,11 +11,10 @@ from torch import Tensor
 from impasto import families
 from impasto.adapters.targets import Target
 from impasto.errors import ModelFileError, Problem
-from impasto.families import detect
-from impasto.families.config import Model, Precision
+from impasto.families.config import Precision
 from impasto.families.detect import Card
 from impasto.weights import stream
-from impasto.weights.bake import PARTS, by_path, place
+from impasto.weights.bake import PARTS, by_path, looked, place
 from impasto.weights.deltas import Delta
 from impasto.weights.file import DTYPES
 from impasto.weights.header import shown
@@ -30,7 +29,7 @@ def extract(tuned: str, base: str, out: Path, rule: Rule, precision: Precision) 
 
     What differs and is in no layer that a LoRA rides on is told in the report's remarks.
     """
-    after, before = detect.look(Model(path=tuned)), detect.look(Model(path=base))
+    after, before = looked(tuned), looked(base)
     targets = {target.name: target for target in families.outline(before)}
     report = Report(out)
     with stream.spooled(out, precision) as spool:
@@ -39,8 +38,8 @@ def extract(tuned: str, base: str, out: Path, rule: Rule, precision: Precision) 
             with stream.opened(after.weights(part)) as new, stream.opened(before.weights(part)) as old:
                 _compare(part, new, old, paths, spool, rule, precision, report)
         if not report.lines:
-            what = f"differs from {before.folder} in no layer that a LoRA could ride on"
-            raise ModelFileError(Problem("E-MOD-055", what, str(after.folder), "name the tuned model first"))
+            what = f"differs from {before.path} in no layer that a LoRA could ride on"
+            raise ModelFileError(Problem("E-MOD-055", what, str(after.path), "name the tuned model first"))
         made = {"made": "extract", "from": after.name, "base": before.name, "rank": rule.rank, "energy": rule.energy}
         spool.commit(noted(_metadata(before), report, made))
     return report
@@ -88,11 +87,10 @@ def _difference(new: Reader, name: str, old: Reader, other: str) -> Tensor | Non
 
 def _metadata(card: Card) -> dict[str, str]:
     """What programs ask of a LoRA that was never trained."""
-    version = "sd_v1" if card.prediction == "epsilon" else "sd_v1_v"
     return {
-        "ss_base_model_version": version,
+        "ss_base_model_version": card.called.version,
         "ss_sd_model_name": card.name,
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": "stable-diffusion-v1/lora",
+        "modelspec.architecture": f"{card.called.architecture}/lora",
         "modelspec.implementation": "diffusers",
     }

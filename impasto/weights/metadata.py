@@ -218,7 +218,7 @@ def _objective(chosen: Any, facts: Facts) -> dict[str, object]:
 def _absent() -> dict[str, object]:
     """What every file of sd-scripts tells and there is nothing of here."""
     none = "face_crop_aug_range max_validation_steps resize_interpolation sd_scripts_commit_hash validation_seed"
-    no = "fp8_base fp8_base_unet full_fp16 lowram v2"
+    no = "fp8_base fp8_base_unet full_fp16 lowram"
     told: dict[str, object] = {f"ss_{key}": None for key in none.split()}
     return told | {f"ss_{key}": False for key in no.split()} | {"ss_validation_split": 0.0}
 
@@ -272,8 +272,12 @@ def _buckets(facts: Facts) -> str:
 
 
 def _base(facts: Facts) -> dict[str, object]:
-    version = "sd_v1" if facts.card.prediction == "epsilon" else "sd_v1_v"
-    told: dict[str, object] = {"ss_base_model_version": version, "ss_sd_model_name": facts.card.name}
+    version = facts.card.called.version
+    told: dict[str, object] = {
+        "ss_base_model_version": version,
+        "ss_v2": version.startswith("sd_v2"),
+        "ss_sd_model_name": facts.card.name,
+    }
     return told | ({"ss_new_sd_model_hash": facts.base_hash} if facts.base_hash else {})
 
 
@@ -282,7 +286,7 @@ def _spec(values: Any, facts: Facts) -> dict[str, object]:
     output, times, skip = values["output"], values["objective"]["timesteps"], values["model"]["clip_skip"]
     told: dict[str, object] = {
         "sai_model_spec": "1.0.1",
-        "architecture": "stable-diffusion-v1/lora",
+        "architecture": f"{facts.card.called.architecture}/lora",
         "implementation": "diffusers",
         "implementation_version": f"impasto/{facts.version}",
         "title": output["title"] or values["name"],
@@ -317,7 +321,8 @@ def _without_places(value: Any, key: str = "") -> Any:
         return {name: _without_places(each, name) for name, each in value.items()}
     if isinstance(value, list):
         return [_without_places(each, key) for each in value]
-    return PurePath(value).name if key in ("path", "metadata", "folder") and isinstance(value, str) else value
+    place = key in ("metadata", "folder") or key.endswith("path")
+    return PurePath(value).name if place and isinstance(value, str) else value
 
 
 def _call(optimizer: Mapping[str, Any]) -> str:

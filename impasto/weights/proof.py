@@ -19,14 +19,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from impasto import families
 from impasto.adapters.reading import READERS
-from impasto.adapters.targets import Part, Target
+from impasto.adapters.targets import Target
 from impasto.errors import ModelFileError, Problem
-from impasto.families import detect, parts
+from impasto.families import parts
 from impasto.families.config import Model
+from impasto.families.detect import Card
 from impasto.families.precision import text_dtype
 from impasto.families.sd import Modules
-from impasto.families.targets import sd_targets
 from impasto.weights import file
 from impasto.weights.merge import by_layer, merge, merge_all
 
@@ -70,10 +71,10 @@ class Proof:
 class Prover:
     """Opens adapter files on a base of its own, read from disk at the first proof and kept for the next."""
 
-    def __init__(self, folder: Path, *, device: torch.device, dtype: torch.dtype, model: Model | None = None) -> None:
+    def __init__(self, card: Card, *, device: torch.device, dtype: torch.dtype, model: Model | None = None) -> None:
         """`model` says how the base was held; in few bits, the proof's has the numbers that those stand for."""
-        self._folder = folder
-        self._model = (model or Model()).model_copy(update={"path": str(folder)})
+        self._card = card
+        self._model = model or Model()
         self._device = device
         self._dtype = dtype
         self._base: _Base | None = None
@@ -92,7 +93,7 @@ class Prover:
             return self._reread(
                 path, tensors, names, lambda fresh: _difference(path, scene(fresh), reference, limit, "impasto")
             )
-        base = self._base or _Base.load(self._fresh())
+        base = self._base or _Base.load(self._card, self._fresh())
         self._base = None  # whatever goes wrong below, the next proof starts from the disk
         base.open(path)
         faults = base.faults(tensors, names)
@@ -109,7 +110,7 @@ class Prover:
         """The proof by our own reader. What is merged into a base stays there, so every proof has a fresh one."""
         self._base = None
         modules = self._fresh()
-        places = {target.name: target for target in sd_targets(modules.unet, modules.text)}
+        places = {target.name: target for target in families.layers(self._card, modules)}
         if faults := _merge(places, tensors, names):
             raise _layers(path, faults, len(names), "impasto")
         return Proof(len(names), len(names), compare(modules), "impasto")
@@ -117,9 +118,8 @@ class Prover:
     def _fresh(self) -> Modules:
         """A base from disk, in plain layers, with what is merged into it."""
         with _silence():
-            card = detect.look(self._model)
-            modules = parts.load(card, self._model, dtype=self._dtype, device=self._device, plain=True)
-            merge_all(sd_targets(modules.unet, modules.text), self._model.merged)
+            modules = parts.load(self._card, self._model, dtype=self._dtype, device=self._device, plain=True)
+            merge_all(families.layers(self._card, modules), self._model.merged)
             return modules
 
 
@@ -129,17 +129,21 @@ class _Base:
 
     modules: Modules
     places: Mapping[str, Target]
+    owners: Mapping[str, nn.Module]
+    """The part that each layer belongs to."""
+
     writes: Mapping[str, int]
     """How often each layer's weight was written to."""
 
     pipeline: Any
 
     @classmethod
-    def load(cls, modules: Modules) -> _Base:
+    def load(cls, card: Card, modules: Modules) -> _Base:
         with _silence():
-            places = {target.name: target for target in sd_targets(modules.unet, modules.text)}
+            places = {target.name: target for target in families.layers(card, modules)}
             writes = {name: _writes(target.module) for name, target in places.items()}
-            return cls(modules, places, writes, _pipeline(modules))
+            owners = {name: _owner(modules, target) for name, target in places.items()}
+            return cls(modules, places, owners, writes, families.pipeline(card, modules))
 
     def open(self, path: Path) -> None:
         """Load the file with diffusers, by its folder and name, as users do."""
@@ -167,7 +171,7 @@ class _Base:
         with _silence():
             self.pipeline.unload_lora_weights()
         return all(
-            self._part(target.part).get_submodule(target.path) is target.module
+            self.owners[name].get_submodule(target.path) is target.module
             and _writes(target.module) == self.writes[name]
             for name, target in self.places.items()
         )
@@ -181,7 +185,7 @@ class _Base:
         if name not in self.places:
             return "has no place in the base"
         target = self.places[name]
-        layer = self._part(target.part).get_submodule(target.path)
+        layer = self.owners[name].get_submodule(target.path)
         if not isinstance(layer, LoraLayer) or ADAPTER not in layer.lora_A:
             return "was passed over"
         down, up, alpha = (tensors[f"{name}.{kind}"] for kind in ("lora_down.weight", "lora_up.weight", "alpha"))
@@ -191,10 +195,6 @@ class _Base:
         if not math.isclose(scale, wanted, rel_tol=1e-6):
             return f"is scaled by {scale:.6g} in place of {wanted:.6g}"
         return None
-
-    def _part(self, part: Part) -> nn.Module:
-        module: nn.Module = self.modules.unet if part == "unet" else self.modules.text
-        return module
 
 
 @torch.no_grad()
@@ -215,14 +215,12 @@ def _merge(places: Mapping[str, Target], tensors: Mapping[str, Tensor], names: C
     return found
 
 
-def _pipeline(modules: Modules) -> Any:
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
-
-    return StableDiffusionPipeline(
-        vae=modules.vae, text_encoder=modules.text, tokenizer=modules.tokens, unet=modules.unet,
-        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+def _owner(modules: Modules, target: Target) -> nn.Module:
+    for part in (modules.unet, *modules.encoders):
+        module: nn.Module = part
+        if dict(module.named_modules()).get(target.path) is target.module:
+            return module
+    raise AssertionError(f"{target.name} is in no part of its base")
 
 
 def _writes(module: nn.Module) -> int:

@@ -182,7 +182,7 @@ def _inputs(tensors: Tensors) -> int | None:
 
 def model(shapes: Shapes) -> tuple[str, Family | None]:
     """What a file that is no adapter holds, in words, and its family."""
-    has = _starts(shapes)
+    has = starts(shapes)
     if has("model.diffusion_model."):
         return "full model in one file", _model_family(shapes)
     if has("double_blocks.", "single_transformer_blocks."):
@@ -200,13 +200,14 @@ def model(shapes: Shapes) -> tuple[str, Family | None]:
     return "tensors of an unknown kind", None
 
 
-def _starts(shapes: Shapes) -> Callable[..., bool]:
+def starts(shapes: Shapes) -> Callable[..., bool]:
+    """Whether any tensor's name starts with one of some words."""
     everything = "\n" + "\n".join(shapes)
     return lambda *words: any(f"\n{word}" in everything for word in words)
 
 
 def _model_family(shapes: Shapes) -> Family | None:
-    has = _starts(shapes)
+    has = starts(shapes)
     families: Mapping[str, Family] = {
         "model.diffusion_model.double_blocks.": "flux",
         "model.diffusion_model.joint_blocks.": "sd3",

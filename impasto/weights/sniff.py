@@ -7,7 +7,10 @@ from typing import NamedTuple
 ENOUGH = 512
 """First bytes that suffice to tell."""
 
-UNPICKLE = "get the same model as .safetensors; a pickle file can run any program when it is opened"
+UNPICKLE = (
+    "get the same model as .safetensors, or convert it where nothing can be harmed (docs/how-to/base-models.md); "
+    "a pickle file can run any program when it is opened"
+)
 DOWNLOAD = "download the file itself, signed in where the site asks for it"
 OTHER = "name a .safetensors file"
 

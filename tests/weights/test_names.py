@@ -9,9 +9,13 @@ from torch import nn
 from impasto import adapters
 from impasto.adapters.config import Lora
 from impasto.adapters.targets import Target
+from impasto.families import detect, loading
+from impasto.families.card import Name
 from impasto.families.names import kohya_name
-from impasto.families.targets import sd_targets
+from impasto.families.targets import sd_targets, sdxl_targets
 from tests.weights.listings import listing
+
+PARTS = ("unet", "text_encoder", "text_encoder_2")
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +44,26 @@ def test_every_name_and_shape_is_that_of_sd_scripts(
     adapter = adapters.build(config, targets, seed=0)
     assert {key: tuple(value.shape) for key, value in adapter.tensors().items()} == listing(name)
     assert len(adapter.layers) == layers
+
+
+@pytest.mark.parametrize(
+    ("family", "config", "name", "layers"),
+    [
+        ("sd2", Lora(rank=4), "lora.sd21.kohya", 192 + 138),
+        ("sd2", Lora(rank=4, conv_rank=4), "lora.sd21.kohya.conv4", 278 + 138),
+        ("sdxl", Lora(rank=4), "lora.sdxl.kohya", 722 + 264),
+        ("sdxl", Lora(rank=4, conv_rank=4), "lora.sdxl.kohya.conv4", 788 + 264),
+    ],
+)
+def test_every_family_has_the_names_of_sd_scripts(family: Name, config: Lora, name: str, layers: int) -> None:
+    parts = {part: loading.build(part, measures) for part, measures in detect.packaged(family).items() if part in PARTS}
+    encoders = [module for part, module in parts.items() if part.startswith("text_encoder")]
+    unet = parts["unet"]
+    found = sd_targets(unet, *encoders) if family == "sd2" else sdxl_targets(unet, encoders)
+    chosen = adapters.targets.choose(found, config)
+    assert len(chosen) == layers
+    wanted = {key.partition(".")[0] for key in listing(name)}
+    assert chosen.keys() == wanted
 
 
 def test_only_the_large_kernels_take_the_rank_of_convolutions(targets: list[Target]) -> None:

@@ -75,7 +75,7 @@ def train(folder: Path, config: Config) -> Trained:
 
 @pytest.fixture
 def prover(tiny_base: Path) -> Prover:
-    return Prover(tiny_base, device=CPU, dtype=FP32)
+    return Prover(detect.look(Model(path=str(tiny_base))), device=CPU, dtype=FP32)
 
 
 def prove(prover: Prover, trained: Trained, path: Path, tensors: dict[str, Tensor]) -> float:

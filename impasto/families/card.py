@@ -1,0 +1,113 @@
+"""What is known of a base before its weights are read. No weights, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from impasto.errors import Problem
+
+Part = Literal["unet", "vae", "text_encoder", "text_encoder_2"]
+Name = Literal["sd1", "sd2", "sdxl"]
+Prediction = Literal["epsilon", "v"]
+
+TITLES: Mapping[Name, str] = {
+    "sd1": "Stable Diffusion 1.x",
+    "sd2": "Stable Diffusion 2.x",
+    "sdxl": "Stable Diffusion XL",
+}
+ENCODERS: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
+
+
+class Called(NamedTuple):
+    """What other programs call such a base in the metadata of adapters."""
+
+    version: str
+    """As sd-scripts does (`ss_base_model_version`)."""
+
+    architecture: str
+    """As the model metadata standard does (`modelspec.architecture`, without `/lora`)."""
+
+
+CALLED: Mapping[tuple[Name, Prediction], Called] = {
+    ("sd1", "epsilon"): Called("sd_v1", "stable-diffusion-v1"),
+    ("sd1", "v"): Called("sd_v1_v", "stable-diffusion-v1"),
+    ("sd2", "epsilon"): Called("sd_v2", "stable-diffusion-v2-512"),
+    ("sd2", "v"): Called("sd_v2_v", "stable-diffusion-v2-768-v"),
+    ("sdxl", "epsilon"): Called("sdxl_base_v1-0", "stable-diffusion-xl-v1-base"),
+    ("sdxl", "v"): Called("sdxl_base_v1-0", "stable-diffusion-xl-v1-base"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is known of a base before its weights are read."""
+
+    path: Path
+    """The folder in diffusers' layout, or the single file."""
+
+    family: Name
+    name: str
+    resolution: int
+    """Pixels of a side it was made for."""
+
+    step: int
+    """Sides must be multiples of this many pixels."""
+
+    factor: int
+    """Pixels of a side of one latent."""
+
+    prediction: Prediction
+    scheduler: Mapping[str, Any]
+    """The noise schedule, as its own file says."""
+
+    configs: Mapping[Part, Mapping[str, Any]]
+    """The measures of each part, as diffusers and transformers write them."""
+
+    files: Mapping[Part, Path]
+    """Where the weights of each part lie. In a single file that is the same file for all."""
+
+    original: bool
+    """Whether the weights lie in one file in the original layout rather than in a folder in diffusers' layout."""
+
+    tokenizers: Path | None
+    """The folder with the tokenizers' folders; None: CLIP's own, which comes with impasto."""
+
+    notes: tuple[Problem, ...] = ()
+    """What is odd about it and keeps nobody from training."""
+
+    @property
+    def encoders(self) -> tuple[Part, ...]:
+        """The text encoders it has."""
+        return tuple(part for part in ENCODERS if part in self.configs)
+
+    @property
+    def own_vae(self) -> bool:
+        """Whether the VAE is the base's own, not one given by `model.vae_path`."""
+        return self.files["vae"] == self.files["unet"] if self.original else self.path in self.files["vae"].parents
+
+    @property
+    def called(self) -> Called:
+        """What other programs call such a base."""
+        return CALLED[self.family, self.prediction]
+
+    def weights(self, part: Part) -> Path:
+        """The file that holds a part's weights."""
+        return self.files[part]
+
+    def variant(self, part: Part) -> str | None:
+        """The marker diffusers puts before `.safetensors`: None or `fp16`."""
+        return "fp16" if self.weights(part).name.endswith(".fp16.safetensors") else None
+
+
+def prediction_of(word: object) -> Prediction | None:
+    """`epsilon`, `v_prediction` and how else files spell them; None for anything else."""
+    match word:
+        case "epsilon" | "eps":
+            return "epsilon"
+        case "v_prediction" | "v-prediction" | "v":
+            return "v"
+        case _:
+            return None

@@ -1,0 +1,190 @@
+"""The parts of a base, built without numbers and filled from a file tensor by tensor, straight to where they compute.
+
+The file is mapped into memory, so the most that is held at once is the module and one tensor. Before anything is
+read, the file's head is compared with what the modules need: every tensor must be there in its shape, and none may be
+left over that is not known to be spare.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from impasto.errors import ModelFileError, Problem
+from impasto.families import single_file
+from impasto.families.card import Card, Part
+from impasto.families.original import CLIP, CLIP_XL, inside
+from impasto.families.single_file import KNOWN, UNET, VAE, Place
+from impasto.weights import header
+
+Shapes = Mapping[str, tuple[int, ...]]
+Table = dict[str, Place]
+"""Where each tensor of a module lies in a file."""
+
+SHOWN = 3
+"""Names that an error tells."""
+
+
+def build(part: Part, config: Mapping[str, Any]) -> Any:
+    """The module of a part, without its numbers (on the meta device)."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    with torch.device("meta"):
+        match part:
+            case "unet":
+                return UNet2DConditionModel.from_config(dict(config))
+            case "vae":
+                return AutoencoderKL.from_config(dict(config))
+            case "text_encoder":
+                return CLIPTextModel(CLIPTextConfig(**config))
+            case "text_encoder_2":
+                return CLIPTextModelWithProjection(CLIPTextConfig(**config))
+
+
+def parts(card: Card) -> dict[Part, Any]:
+    """All parts of a base, without their numbers."""
+    return {part: build(part, config) for part, config in card.configs.items()}
+
+
+def load(card: Card, wanted: Iterable[Part], *, dtype: torch.dtype, device: torch.device) -> dict[Part, Any]:
+    """The `wanted` parts of a base that lies in single files, filled; the VAE in fp32 on the host.
+
+    Raises ModelFileError before any tensor is read when a file does not hold exactly what its parts need.
+    """
+    modules = {part: build(part, card.configs[part]) for part in wanted}
+    tables = {part: table(card, part, module) for part, module in modules.items()}
+    for path in dict.fromkeys(card.files[part] for part in wanted):
+        check(card, path, {part: modules[part] for part in wanted if card.files[part] == path}, tables)
+    for part, module in modules.items():
+        if part == "vae":
+            fill(module, card.files[part], tables[part], dtype=torch.float32, device=torch.device("cpu"))
+        else:
+            fill(module, card.files[part], tables[part], dtype=dtype, device=device)
+    return modules
+
+
+def table(card: Card, part: Part, module: nn.Module) -> Table:
+    """Where each tensor of a part lies in the card's file."""
+    held = header.read(card.files[part]).tensors
+    if part == "vae":
+        names = [name for name, _ in module.named_parameters()]
+        return vae_table(names, len(card.configs["vae"]["block_out_channels"]), held)
+    found = original_table(card, part, module)
+    bare = {name: Place(place.name.replace(".text_model.", ".")) for name, place in found.items()}
+    return found if any(place.name in held for place in found.values()) else bare
+
+
+def original_table(card: Card, part: Part, module: nn.Module) -> Table:
+    """Where each tensor of a part lies in a file in the original layout, as it was published."""
+    names = [name for name, _ in module.named_parameters()]
+    match part:
+        case "unet":
+            found = single_file.unet(names, int(card.configs["unet"]["layers_per_block"]))
+            return {name: Place(UNET + old) for name, old in found.items()}
+        case "vae":
+            old = single_file.vae(names, len(card.configs["vae"]["block_out_channels"]))
+            return {name: Place(VAE + path) for name, path in old.items()}
+        case "text_encoder":
+            prefix = CLIP_XL[0] if card.family == "sdxl" else CLIP[card.family]
+            return text_table(names, prefix)
+        case "text_encoder_2":
+            return text_table(names, CLIP_XL[1])
+
+
+def vae_table(names: list[str], blocks: int, held: Iterable[str]) -> Table:
+    """A VAE's tensors, under the original names with or without a prefix, or diffusers' own, of today or of before."""
+    there = frozenset(held)
+    if f"{VAE}decoder.conv_in.weight" in there:
+        return {name: Place(VAE + old) for name, old in single_file.vae(names, blocks).items()}
+    if "decoder.mid.block_1.conv1.weight" in there:
+        return {name: Place(old) for name, old in single_file.vae(names, blocks).items()}
+    if any(".query." in name for name in there):
+        return {name: Place(old) for name, old in single_file.legacy_vae(names).items()}
+    return {name: Place(name) for name in names}
+
+
+def text_table(names: list[str], prefix: str) -> Table:
+    """A text encoder's tensors: OpenCLIP's, or CLIP's."""
+    if prefix.endswith(".transformer."):
+        return single_file.clip(names, f"{prefix}text_model.")
+    return single_file.open_clip(names, prefix)
+
+
+def fill(module: nn.Module, path: Path, places: Table, *, dtype: torch.dtype, device: torch.device) -> None:
+    """Give every tensor of `module` its numbers."""
+    from safetensors import safe_open
+
+    shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    found: dict[str, Tensor] = {}
+    with safe_open(path, framework="pt") as file:
+        for name, place in places.items():
+            tensor = single_file.unfuse(place, file.get_tensor(place.name), shapes[name])
+            found[name] = torch.empty(shapes[name], dtype=dtype, device=device).copy_(tensor)  # no longer the file's
+            if not bool(found[name].isfinite().all()):
+                what = f"holds numbers that are not finite, first in {header.shown(place.name)}"
+                raise ModelFileError(
+                    Problem("E-MOD-010", what, str(path), "fetch the file again, or name another base")
+                )
+    module.load_state_dict(found, strict=True, assign=True)
+    for inner in module.modules():
+        for name, buffer in inner.named_buffers(recurse=False):
+            if buffer.is_meta:
+                assert name == "position_ids", f"nobody fills the buffer {name}"
+                inner.register_buffer(name, torch.arange(buffer.shape[-1], device=device)[None], persistent=False)
+    module.eval()
+
+
+def check(card: Card, path: Path, modules: Mapping[Part, nn.Module], tables: Mapping[Part, Table]) -> None:
+    """Raise ModelFileError unless the file holds what the modules need, in their shapes, and nothing unknown."""
+    held = {name: entry.shape for name, entry in header.read(path).tensors.items()}
+    lacking, odd = [], []
+    used: set[str] = set()
+    for part, module in modules.items():
+        for name, parameter in module.named_parameters():
+            place = tables[part][name]
+            used.add(place.name)
+            if place.name not in held:
+                lacking.append(place.name)
+            elif not _fits(single_file.held(place, tuple(parameter.shape)), held[place.name]):
+                odd.append(f"{place.name} is {held[place.name]}, not {tuple(parameter.shape)}")
+    unknown = [name for name in held if name not in used and not spare(card, path, name)]
+    problems = []
+    for code, names, what, fix in (
+        ("E-MOD-108", lacking, "tensors that it should have are missing", "the file is not complete; get another"),
+        ("E-MOD-109", odd, "tensors have other shapes than the published model's", "set model.config_path"),
+        ("E-MOD-111", unknown, "tensors are not known to any part of it", "report this kind of file; it is not read"),
+    ):
+        if names:
+            some = ", ".join(header.shown(name) for name in names[:SHOWN])
+            problems.append(Problem(code, f"{len(names)} {what}, among them {some}", str(path), fix))
+    if problems:
+        raise ModelFileError(*problems)
+
+
+def _fits(wanted: tuple[int, ...], found: tuple[int, ...]) -> bool:
+    """Equal shapes; a linear layer may be kept as a convolution of 1x1, and the other way round."""
+    return found == wanted or (*found, 1, 1) == wanted or found == (*wanted, 1, 1)
+
+
+def spare(card: Card, path: Path, name: str) -> bool:
+    """Whether a tensor that no part needs is known to be in such files."""
+    if KNOWN.match(name) or (path == card.path and not inside(name)):
+        return True
+    if path == card.path and not card.own_vae and name.startswith(VAE):
+        return True
+    if path == card.files["vae"] and path != card.path:
+        return not name.startswith(("encoder.", "decoder.", VAE))  # a VAE may come inside anything
+    return bool(_behind_the_last(card).match(name))
+
+
+def _behind_the_last(card: Card) -> re.Pattern[str]:
+    """Stable Diffusion 2.x was made with the layer before the last; its files hold the last one all the same."""
+    prefix = re.escape(CLIP_XL[1] if card.family == "sdxl" else CLIP[card.family])
+    layers = card.configs["text_encoder_2" if card.family == "sdxl" else "text_encoder"]["num_hidden_layers"]
+    return re.compile(rf"^{prefix}transformer\.resblocks\.{layers}\.")
