@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from impasto.config import RunConfig
 from impasto.schema import Section
 from impasto.settings import fields
-from impasto.settings.fields import Choice, Either, Flag, Kinds, Listing, Number, Pair, Shape, Table, Text
+from impasto.settings.fields import Choice, Either, Flag, Kinds, Listing, Number, Options, Pair, Shape, Table, Text
 
 Values = st.SearchStrategy[Any]
 
@@ -46,6 +46,10 @@ def fitting(shape: Shape) -> Values:
             return st.one_of(*(tables(section, kind) for kind, section in sections))
         case Either(options):
             return st.one_of(*map(fitting, options))
+        case Options():
+            return st.dictionaries(
+                st.sampled_from(["weight_decay", "eps", "foreach"]), st.sampled_from([0.5, 1, True, "x"])
+            )
         case _:
             return WORDS
 
