@@ -190,5 +190,5 @@ def test_a_layer_that_the_base_has_not_is_named(tmp_path: Path) -> None:
 
 def test_a_base_with_several_text_encoders_is_refused(tmp_path: Path) -> None:
     base = tiny.stable_diffusion_xl(tmp_path / "base")
-    with pytest.raises(ModelFileError, match="E-MOD-057 .*several text encoders"):
+    with pytest.raises(ModelFileError, match=r"E-MOD-057 .*several text encoders"):
         places(str(base))
