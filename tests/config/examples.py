@@ -48,6 +48,10 @@ def fitting(shape: Shape) -> Values:
             return st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.integers(-9, 9), max_size=3)
         case Either(options):
             return st.one_of(*map(fitting, options))
+        case Options():
+            return st.dictionaries(
+                st.sampled_from(["weight_decay", "eps", "foreach"]), st.sampled_from([0.5, 1, True, "x"])
+            )
         case _:
             return WORDS
 

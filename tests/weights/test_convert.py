@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from impasto import families
 from impasto.adapters.config import Adapter as Config
 from impasto.adapters.config import Loha, Lora
 from impasto.errors import ModelFileError
-from impasto.families import detect
+from impasto.families import detect, tiny
 from impasto.families.config import Model
 from impasto.families.family import Family
 from impasto.families.sd import Modules
@@ -63,12 +64,13 @@ def test_every_published_layer_has_a_name_in_the_other_layout() -> None:
 def test_diffusers_loads_every_layer_with_its_numbers_and_scale(kohya: Path, tiny_base: Path) -> None:
     from peft.tuners.lora import LoraLayer
 
-    from impasto.weights.proof import _pipeline, _silence
+    from impasto.weights.proof import _silence
 
     path = kohya.with_name("b.safetensors")
     convert(kohya, path, "peft", base=str(tiny_base))
-    modules = Modules.load(detect.look(Model(path=str(tiny_base))), torch.float32, torch.device("cpu"))
-    pipeline = _pipeline(modules)
+    card = detect.look(Model(path=str(tiny_base)))
+    modules = Modules.load(card, torch.float32, torch.device("cpu"))
+    pipeline = families.pipeline(card, modules)
     with _silence():
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name="x", local_files_only=True)
     table, held = places(str(tiny_base)), by_layer(file.load(kohya)[0])
@@ -184,3 +186,9 @@ def test_a_layer_that_the_base_has_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"E-MOD-050"):
         convert(path, out, "peft")
     assert not out.exists()
+
+
+def test_a_base_with_several_text_encoders_is_refused(tmp_path: Path) -> None:
+    base = tiny.stable_diffusion_xl(tmp_path / "base")
+    with pytest.raises(ModelFileError, match=r"E-MOD-057 .*several text encoders"):
+        places(str(base))
