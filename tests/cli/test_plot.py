@@ -29,7 +29,7 @@ def test_the_numbers_are_those_that_train(tmp_path: Path) -> None:
     times = found["timesteps"]
     assert sum(times["probability"]) == pytest.approx(1)
     assert sum(times["probability"][:200]) == 0
-    np.testing.assert_allclose(times["weight"], min_snr(np.array(times["snr"]), "epsilon", gamma=5.0))
+    np.testing.assert_allclose(times["weight"], min_snr(np.array(times["snr"]), "v", gamma=5.0))
     assert found["steps"] == list(range(1, 101))
     assert list(found["rates"]) == ["unet"]
     assert found["rates"]["unet"][0] == pytest.approx(1e-3)

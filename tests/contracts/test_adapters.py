@@ -184,7 +184,7 @@ def test_rides_on_a_base_in_few_bits(kind: str, layer: str) -> None:
 @in_fp32
 def test_can_be_held_in_bf16(kind: str, layer: str) -> None:
     base, adapter, riders = mounted(kind, layer, torch.bfloat16)
-    flat = FlatParameters({"unet": adapter.parameters_of("unet")}, torch.bfloat16)
+    flat = FlatParameters({group.name: held for group, held in adapter.groups().items()}, torch.bfloat16)
     randomized(adapter)
     x = some_input(layer, torch.bfloat16)
     ridden = run(base, adapter, riders, x)

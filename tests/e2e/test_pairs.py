@@ -110,7 +110,6 @@ AXES: dict[str, dict[str, Values]] = {
         "sgd": {"optim.optimizer": {"kind": "sgd"}},
         "lion": {"optim.optimizer": {"kind": "lion"}},
         "adafactor": {"optim.optimizer": {"kind": "adafactor", "relative_step": True}},
-        "prodigy": {"optim.optimizer": {"kind": "prodigy"}, "optim.learning_rate": 1.0},
         "came": {"optim.optimizer": {"kind": "came"}},
         "muon": {"optim.optimizer": {"kind": "muon"}},
     },
