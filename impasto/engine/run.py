@@ -159,6 +159,8 @@ class Fleet:
         try:
             for session in list(self._sessions):
                 self._apart(session, trainer, partial(first, session, trainer, witness, poll))
+                if session.done:
+                    self._leave(session, trainer)
             while self._sessions:
                 poll()
                 for failed, error in trainer.step().items():

@@ -122,6 +122,20 @@ def test_the_same_command_again_says_that_it_is_finished(tiny_base: Path, pictur
     assert "already finished" in told(folder, events.Noted)[-1].text
 
 
+def test_a_run_killed_behind_its_last_step_is_finished_and_ends(tiny_base: Path, pictures: Path) -> None:
+    cache = pictures.parent / "cache"
+    (folder,) = train(config(tiny_base, pictures), cache)
+    final = load_file(folder / "anna.safetensors")
+    (folder / "anna.safetensors").unlink()
+    lines = [
+        line for line in (folder / "events.jsonl").read_text().splitlines(keepends=True) if '"finished"' not in line
+    ]
+    (folder / "events.jsonl").write_text("".join(lines))
+    train([config(tiny_base, pictures), config(tiny_base, pictures, name="ben")], cache)
+    assert forks.same(load_file(folder / "anna.safetensors"), final)
+    assert len(told(folder, events.Finished)) == 1
+
+
 def test_more_steps_go_on_where_it_ended(tiny_base: Path, pictures: Path) -> None:
     cache = pictures.parent / "cache"
     (folder,) = train(config(tiny_base, pictures), cache)

@@ -144,6 +144,13 @@ def state(runs: Path, name: str) -> dict[str, torch.Tensor]:
     return {f"{stem}.{key}": value for stem, group in found.tensors.items() for key, value in group.items()}
 
 
+def _killed(child: Child) -> bool:
+    """Whether a child that was sent a kill died of it; if not, it had come to its end by itself, and well."""
+    code = child.wait()
+    assert code in (0, 128 + signal.SIGKILL), f"a training ended by itself with exit code {code}"
+    return code != 0
+
+
 def kills(count: int, aimed: int, folder: Path, seed: int = 0) -> tuple[int, int, int]:
     """Kill a training `count` times, `aimed` of them within a save; train it to its end each time it survived enough.
 
@@ -165,12 +172,12 @@ def kills(count: int, aimed: int, folder: Path, seed: int = 0) -> tuple[int, int
         elif hit < aimed and child.wait_for_save(patience=4 * length + 10):
             time.sleep(rng.uniform(0, 0.012))
             child.kill()
-            hit += child.wait() == 128 + signal.SIGKILL
+            hit += _killed(child)
             killed += 1
         else:
             time.sleep(rng.uniform(0, 0.9 * length))
             child.kill()
-            killed += child.wait() == 128 + signal.SIGKILL
+            killed += _killed(child)
         lost = _lost(runs / name)
         assert lost <= EVERY, f"{lost} steps lost, of {EVERY} between two saves"
         if (runs / name / f"{name}.safetensors").is_file() and _finished(runs / name):
