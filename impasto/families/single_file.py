@@ -61,6 +61,9 @@ class Place:
     turned: bool = False
     """Rows and columns change places."""
 
+    swapped: bool = False
+    """Its two halves change places."""
+
 
 # -- tables: names of a module -> names in a file ----------------------------------------------------------------
 
@@ -196,7 +199,14 @@ def unfuse(place: Place, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
         tensor = tensor.chunk(3)[place.third]
     if place.turned:
         tensor = tensor.T
+    if place.swapped:
+        tensor = halves_swapped(tensor)
     return tensor.reshape(shape)  # a linear layer may be kept as a convolution of 1x1
+
+
+def halves_swapped(tensor: Tensor) -> Tensor:
+    """The rows of a tensor, the second half before the first."""
+    return tensor.roll(len(tensor) // 2, dims=0)
 
 
 def fuse(places: Mapping[str, Place], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -207,6 +217,7 @@ def fuse(places: Mapping[str, Place], tensors: Mapping[str, Tensor]) -> dict[str
     thirds: dict[str, dict[int, Tensor]] = {}
     for name, place in places.items():
         tensor = tensors[name].T if place.turned else tensors[name]
+        tensor = halves_swapped(tensor) if place.swapped else tensor
         if place.third is None:
             found[place.name] = tensor.contiguous()
         else:
