@@ -1,4 +1,4 @@
-"""How the blocks of a U-Net are counted: as sd-scripts does, so that lists of ranks and rates mean the same here."""
+"""How the blocks of a denoiser are counted: as sd-scripts does, so that lists of ranks and rates mean the same here."""
 
 from __future__ import annotations
 
@@ -37,6 +37,19 @@ def unet_blocks(unet: Any, *, xl: bool = False) -> Number:
                 return block("up", sum(up[: int(level) + 1]) - 1)
             case ["up_blocks", level, _, at, *_]:
                 return block("up", sum(up[: int(level)]) + int(at))
+        return None
+
+    return number
+
+
+def joint_blocks(transformer: Any) -> Number:
+    """The same in a transformer of equal blocks one after another: all of them are its middle."""
+    counted = Numbering(0, len(transformer.transformer_blocks), 0)
+
+    def number(path: str) -> Block | None:
+        match path.split("."):
+            case ["transformer_blocks", at, *_]:
+                return Block(counted.number("mid", int(at)), "mid", int(at), counted)
         return None
 
     return number

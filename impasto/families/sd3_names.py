@@ -59,6 +59,13 @@ FUSED: Mapping[str, tuple[str, str, str]] = {
 }
 """What is one layer there, and here three: queries, keys and values."""
 
+WHOLE: Mapping[str, str] = {
+    "attn.to_qkv": "x_block.attn.qkv",
+    "attn.add_qkv_proj": "context_block.attn.qkv",
+    "attn2.to_qkv": "x_block.attn2.qkv",
+}
+"""The same where the three are joined again (`impasto/families/mmdit.py`)."""
+
 THIRDS: Mapping[str, tuple[str, int]] = {
     path: (fused, at) for fused, three in FUSED.items() for at, path in enumerate(three)
 }
@@ -68,6 +75,22 @@ def places(names: Iterable[str], blocks: int, prefix: str = "") -> dict[str, Pla
     """Layers or tensors of diffusers' SD3Transformer2DModel of `blocks` blocks -> their places in a file that holds
     them under `prefix`."""
     return {name: _place(name, blocks, prefix) for name in names}
+
+
+def joined(names: Iterable[str], prefix: str = "") -> dict[str, str]:
+    """The same for a denoiser in the published shape, where nothing is split or turned."""
+    return {name: _joined(name, prefix) for name in names}
+
+
+def _joined(name: str, prefix: str) -> str:
+    for path, old in AROUND.items():
+        if name == path or name.startswith(f"{path}."):
+            return prefix + old + name[len(path) :]
+    _, number, inner = name.split(".", 2)
+    for path, old in {**INSIDE, **WHOLE}.items():
+        if inner == path or inner.startswith(f"{path}."):
+            return f"{prefix}joint_blocks.{number}.{old}{inner[len(path) :]}"
+    raise KeyError(name)
 
 
 def _place(name: str, blocks: int, prefix: str) -> Place:

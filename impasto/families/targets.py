@@ -1,4 +1,4 @@
-"""Which layers of a Stable Diffusion model an adapter may ride on, and what each of them does there."""
+"""Which layers of a base model an adapter may ride on, and what each of them does there."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from torch import nn
 
 from impasto.adapters.targets import Part, Role, Target
-from impasto.families import single_file
-from impasto.families.blocks import Number, unet_blocks
+from impasto.families import sd3_names, single_file
+from impasto.families.blocks import Number, joint_blocks, unet_blocks
 from impasto.families.names import kohya_name
 
-USUAL = frozenset({"Transformer2DModel", "CLIPAttention", "CLIPMLP"})
+USUAL = frozenset({
+    "Transformer2DModel", "CLIPAttention", "CLIPMLP", "JointTransformerBlock", "T5Attention", "T5DenseGatedActDense",
+})  # fmt: skip
 """Classes whose layers are adapted without being asked for."""
 
 CONVOLVING = frozenset({"ResnetBlock2D", "Downsample2D", "Upsample2D"})
@@ -22,12 +24,20 @@ ROLES: Mapping[str, Role] = {
     "proj_in": "projection",
     "proj_out": "projection",
     "ff": "mlp",
+    "ff_context": "mlp",
     "mlp": "mlp",
+    "DenseReluDense": "mlp",
+    "norm1": "modulation",
+    "norm1_context": "modulation",
+    "norm_out": "modulation",
     "time_emb_proj": "time",
     "conv1": "resnet",
     "conv2": "resnet",
     "conv_shortcut": "resnet",
     "conv": "conv",
+    "pos_embed": "embedding",
+    "time_text_embed": "embedding",
+    "context_embedder": "embedding",
 }
 """What a layer does, by a step of its path; every other one is part of an attention."""
 
@@ -43,6 +53,30 @@ def sdxl_targets(unet: nn.Module, text_encoders: Sequence[nn.Module]) -> list[Ta
     original = single_file.unet((path for path, _ in unet.named_modules()), _layers_per_block(unet))
     found = list(select("unet", unet, blocks=unet_blocks(unet, xl=True), called=original.__getitem__))
     for number, encoder in enumerate(text_encoders, start=1):
+        found += select("text_encoder", encoder, encoder=number)
+    return found
+
+
+def sd3_targets(transformer: nn.Module, encoders: Mapping[int, nn.Module]) -> list[Target]:
+    """Every layer of Stable Diffusion 3 that an adapter may ride on: those of the blocks, and with the preset `full`
+    the ones around them. The denoiser is in the published shape (`impasto/families/mmdit.py`); `encoders` are the text
+    encoders there are, by their number: CLIP-L is 1, CLIP-G 2, T5 3."""
+    blocks = joint_blocks(transformer)
+    found = []
+    for path, module in transformer.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            found.append(
+                Target(
+                    name=kohya_name("unet", sd3_names.joined([path])[path]),
+                    path=path,
+                    part="unet",
+                    role="projection" if path == "proj_out" else _role(path),
+                    module=module,
+                    default=path.startswith("transformer_blocks."),
+                    block=blocks(path),
+                )
+            )
+    for number, encoder in sorted(encoders.items()):
         found += select("text_encoder", encoder, encoder=number)
     return found
 
