@@ -8,7 +8,7 @@ other way round. Nothing here needs torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import isqrt
 from typing import Any
@@ -172,3 +172,38 @@ def measures(shapes: Shapes, prefix: str = "") -> Measures:
         patch=patch,
         side=isqrt(of["pos_embed"][1]),
     )
+
+
+# -- text encoders -----------------------------------------------------------------------------------------------
+
+ENCODERS: Mapping[int, str] = {
+    1: "text_encoders.clip_l.transformer.",
+    2: "text_encoders.clip_g.transformer.",
+    3: "text_encoders.t5xxl.transformer.",
+}
+"""Where a checkpoint holds a text encoder, by its number. Files of one encoder hold it without a prefix."""
+
+PROJECTION = "text_projection.weight"
+SHARED = ("shared.weight", "encoder.embed_tokens.weight")
+"""The same tensor of T5 under two names; files hold one of them or both."""
+
+
+def encoder_places(number: int, names: Iterable[str], held: Collection[str]) -> dict[str, Place]:
+    """Tensors of transformers' module for a text encoder -> their places in the file that holds the tensors `held`.
+
+    Published files of CLIP-L lack the projection, which is the identity there: it has no place then.
+    """
+    prefix = next((ENCODERS[number] for name in held if name.startswith(ENCODERS[number])), "")
+    found = {}
+    for name in names:
+        places = [prefix + each for each in (SHARED if name in SHARED else (_published(number, name),))]
+        place = next((each for each in places if each in held), places[0])
+        if not (number == 1 and name == PROJECTION and place not in held):
+            found[name] = Place(place)
+    return found
+
+
+def _published(number: int, name: str) -> str:
+    """transformers 5.6 took `text_model` out of some paths; files have it."""
+    nested = number == 3 or name.startswith(("text_model.", "text_projection."))
+    return name if nested else f"text_model.{name}"

@@ -92,3 +92,54 @@ def test_the_way_back_puts_every_row_where_it_was() -> None:
 def test_no_other_layer_is_taken_for_one_of_it() -> None:
     with pytest.raises(KeyError):
         sd3_names.places(["transformer_blocks.0.attn3.to_q"], 1)
+
+
+# -- text encoders and VAE ----------------------------------------------------------------------------------------
+
+
+def names_of(number: int) -> list[str]:
+    """The tensors of a text encoder as transformers calls them."""
+    from tests.families.test_mmdit import encoders
+
+    return [name for name, _ in encoders()[number].named_parameters()]
+
+
+@pytest.mark.parametrize(
+    ("number", "file"),
+    [
+        (1, "clip_l.original"), (1, "clip-l.hf.with-projection"), (1, "sd3-medium.original.incl-clips"),
+        (2, "clip_g.original"), (2, "sd3-medium.original.incl-clips-t5"),
+        (3, "t5xxl.original"), (3, "t5xxl.original.shared-only"), (3, "t5xxl.hf"),
+        (3, "sd3-medium.original.incl-clips-t5"),
+    ],
+)  # fmt: skip
+def test_every_tensor_of_a_text_encoder_has_its_place(number: int, file: str) -> None:
+    held_there = listing(file)
+    names = names_of(number)
+    table = sd3_names.encoder_places(number, names, held_there)
+    missing = set(names) - table.keys()
+    assert missing == ({"text_projection.weight"} if number == 1 and "with-projection" not in file else set())
+    assert {place.name for place in table.values()} <= held_there.keys()
+    prefix = sd3_names.ENCODERS[number] if "sd3" in file else ""
+    own = {name for name in held_there if name.startswith(prefix)}
+    left = {name.removeprefix(prefix) for name in own - {place.name for place in table.values()}}
+    assert left <= {"encoder.embed_tokens.weight"}
+
+
+@pytest.mark.parametrize("file", ["sd3-vae.original", "sd3-medium.original", "flux-sd3-vae.diffusers"])
+def test_every_tensor_of_the_vae_has_its_place(file: str) -> None:
+    from diffusers import AutoencoderKL
+
+    from impasto.families import loading
+
+    config = {
+        "latent_channels": 16, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2,
+        "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "use_quant_conv": False, "use_post_quant_conv": False,
+    }  # fmt: skip
+    with torch.device("meta"):
+        names = [name for name, _ in AutoencoderKL(**config).named_parameters()]
+    table = loading.vae_table(names, 4, listing(file))
+    own = {name for name in listing(file) if not name.startswith(UNET)}
+    assert {place.name for place in table.values()} == own
+    assert len(table) == 244
