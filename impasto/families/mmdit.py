@@ -99,7 +99,8 @@ def _joined(parts: Iterable[nn.Linear]) -> nn.Linear:
 
 def _heads(attn: Any, joined: Tensor) -> list[Tensor]:
     """[N, L, 3 D] -> queries, keys and values, each [N, heads, L, D / heads]."""
-    return [each.unflatten(2, (attn.heads, -1)).transpose(1, 2) for each in joined.chunk(3, dim=2)]
+    rows, length, _ = joined.shape
+    return [each.reshape(rows, length, attn.heads, -1).transpose(1, 2) for each in joined.chunk(3, dim=2)]
 
 
 def _normed(x: Tensor, norm: nn.Module | None) -> Tensor:
