@@ -13,8 +13,8 @@ from impasto.data.pools import pools
 from impasto.engine.member import part_rates
 from impasto.families import detect
 from impasto.families.detect import Card
+from impasto.objectives import process as processes
 from impasto.objectives.curves import Curves, curves
-from impasto.objectives.process import Ddpm
 from impasto.optim.schedules import factor
 
 MOST = 1000
@@ -88,7 +88,7 @@ def outlook(config: RunConfig) -> Outlook:
     card = detect.look(config.model)
     sides = config.data.resolution or card.resolution
     width, height = sides if isinstance(sides, tuple) else (sides, sides)
-    process = Ddpm.from_scheduler(card.scheduler, prediction=card.prediction)
+    process = processes.of_scheduler(card.scheduler, card.prediction)
     found = curves(config.objective, process, (height // card.factor, width // card.factor))
     total = config.train.steps or _counted(config, card)
     steps = tuple(range(0, total, -(-total // MOST)))

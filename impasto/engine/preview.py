@@ -64,9 +64,9 @@ def draw(
 
 
 def first_noise(prompt: Prompt, card: Card) -> Tensor:
-    """[1, 4, h, w], the noise the picture starts from."""
+    """[1, C, h, w], the noise the picture starts from."""
     width, height = (side or card.resolution for side in (prompt.width, prompt.height))
-    shape = (1, 4, height // card.factor, width // card.factor)
+    shape = (1, card.channels, height // card.factor, width // card.factor)
     return torch.randn(shape, generator=torch.Generator().manual_seed(prompt.seed))
 
 

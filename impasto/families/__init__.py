@@ -34,6 +34,10 @@ def assemble(card: Card, model: Model, modules: Modules, device: torch.device) -
             from impasto.families.sdxl import StableDiffusionXl
 
             return StableDiffusionXl(card, model, modules, device)
+        case "sd3":
+            from impasto.families.sd3 import StableDiffusion3
+
+            return StableDiffusion3(card, model, modules, device)
 
 
 def layers(card: Card, modules: Modules) -> list[Target]:
@@ -56,11 +60,19 @@ def _layers(family: Name, modules: Modules) -> list[Target]:
             return targets.sd_targets(modules.unet, modules.text)
         case "sdxl":
             return targets.sdxl_targets(modules.unet, modules.encoders)
+        case "sd3":
+            return targets.sd3_targets(modules.unet, dict(zip(modules.numbers, modules.encoders, strict=True)))
 
 
 def pipeline(card: Card, modules: Modules) -> Any:
     """diffusers' pipeline of loaded parts, whose loader opens adapters as users do."""
-    from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+    from diffusers import (
+        DDIMScheduler,
+        FlowMatchEulerDiscreteScheduler,
+        StableDiffusion3Pipeline,
+        StableDiffusionPipeline,
+        StableDiffusionXLPipeline,
+    )  # fmt: skip
 
     scheduler = DDIMScheduler(clip_sample=False, steps_offset=1)
     match card.family:
@@ -74,4 +86,13 @@ def pipeline(card: Card, modules: Modules) -> Any:
             return StableDiffusionXLPipeline(
                 vae=modules.vae, text_encoder=first, text_encoder_2=second, tokenizer=modules.tokenizers[0],
                 tokenizer_2=modules.tokenizers[1], unet=modules.unet, scheduler=scheduler, add_watermarker=False,
+            )  # fmt: skip
+        case "sd3":
+            encoders = dict(zip(modules.numbers, modules.encoders, strict=True))
+            tokenizers = dict(zip(modules.numbers, modules.tokenizers, strict=True))
+            return StableDiffusion3Pipeline(
+                transformer=modules.unet, vae=modules.vae,
+                scheduler=FlowMatchEulerDiscreteScheduler(shift=float(card.scheduler.get("shift", 1.0))),
+                text_encoder=encoders.get(1), text_encoder_2=encoders.get(2), text_encoder_3=encoders.get(3),
+                tokenizer=tokenizers.get(1), tokenizer_2=tokenizers.get(2), tokenizer_3=tokenizers.get(3),
             )  # fmt: skip

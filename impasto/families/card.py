@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from impasto.errors import Problem
+from impasto.families import sd3_names
 
-Part = Literal["unet", "vae", "text_encoder", "text_encoder_2"]
-Name = Literal["sd1", "sd2", "sdxl"]
-Prediction = Literal["epsilon", "v"]
+Part = Literal["unet", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"]
+Name = Literal["sd1", "sd2", "sdxl", "sd3"]
+Prediction = Literal["epsilon", "v", "flow"]
 
 TITLES: Mapping[Name, str] = {
     "sd1": "Stable Diffusion 1.x",
     "sd2": "Stable Diffusion 2.x",
     "sdxl": "Stable Diffusion XL",
+    "sd3": "Stable Diffusion 3",
 }
-ENCODERS: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
+ENCODERS: tuple[Part, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")
+
+
+def numbers(encoders: Iterable[Part]) -> tuple[int, ...]:
+    """Which text encoders of its family these are, from 1."""
+    return tuple(ENCODERS.index(part) + 1 for part in encoders)
 
 
 class Called(NamedTuple):
@@ -89,8 +96,21 @@ class Card:
         return self.files["vae"] == self.files["unet"] if self.original else self.path in self.files["vae"].parents
 
     @property
+    def channels(self) -> int:
+        """Of the latents."""
+        return int(self.configs["vae"].get("latent_channels", 4))
+
+    @property
+    def read_by_diffusers(self) -> bool:
+        """Whether diffusers loads adapters of it in the layout in which they are written."""
+        return self.family != "sd3"
+
+    @property
     def called(self) -> Called:
         """What other programs call such a base."""
+        if self.family == "sd3":
+            version = sd3_names.version_of(self.configs["unet"])
+            return Called(version, f"stable-diffusion-{version.removeprefix('sd')}")
         return CALLED[self.family, self.prediction]
 
     def weights(self, part: Part) -> Path:

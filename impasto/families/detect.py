@@ -21,7 +21,11 @@ WEIGHTS: Mapping[Part, tuple[str, ...]] = {
     "vae": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
     "text_encoder": ("model.safetensors", "model.fp16.safetensors"),
     "text_encoder_2": ("model.safetensors", "model.fp16.safetensors"),
+    "text_encoder_3": ("model.safetensors", "model.fp16.safetensors"),
 }
+TRANSFORMER = "transformer"
+"""The folder of a denoiser that is a transformer, and stands where a U-Net does."""
+
 LARGEST = 2**20
 """Bytes of the longest description that is read."""
 
@@ -31,8 +35,15 @@ SIZES: Mapping[Part, Mapping[str, int]] = {
     "vae": {"block_out_channels": 65536},
     "text_encoder": {"hidden_size": 65536, "num_hidden_layers": 256},
     "text_encoder_2": {"hidden_size": 65536, "num_hidden_layers": 256},
+    "text_encoder_3": {"d_model": 65536, "num_layers": 256},
 }
 """Numbers that a part is built from, and the most that any model has."""
+
+TRANSFORMER_SIZES: Mapping[str, int] = {
+    "sample_size": 8192, "patch_size": 64, "num_layers": 256, "num_attention_heads": 1024, "attention_head_dim": 1024,
+    "joint_attention_dim": 65536, "pooled_projection_dim": 65536, "pos_embed_max_size": 2048,
+}  # fmt: skip
+"""The same of a denoiser that is a transformer."""
 
 SMALL = 64
 """Latents a side of the smaller Stable Diffusion 2.x, the one that predicts noise."""
@@ -44,7 +55,7 @@ def look(model: Model) -> Card:
     Raises ModelFileError (exit code 7), naming everything that is missing, when it is no such model.
     """
     card = _looked(model)
-    if card.family == "sdxl" and (wrong := _not_with_xl(model)):
+    if card.family in ("sdxl", "sd3") and (wrong := _not_with(card.family, model)):
         raise ModelFileError(*wrong)
     return card
 
@@ -61,9 +72,12 @@ def _looked(model: Model) -> Card:
     return _file(path, model) if single else _folder(path, model)
 
 
-def _not_with_xl(model: Model) -> list[Problem]:
-    """Settings that Stable Diffusion XL does not know."""
+def _not_with(family: Name, model: Model) -> list[Problem]:
+    """Settings that Stable Diffusion XL and 3 do not know."""
     wrong = []
+    if family == "sd3" and model.max_tokens != 75:
+        what = "Stable Diffusion 3 reads 75 tokens with CLIP, and 256 with T5"
+        wrong.append(Problem("E-MOD-107", what, "model.max_tokens", "max_tokens = 75"))
     if model.clip_skip > 2:
         what = "Stable Diffusion XL always reads the layer before the last (which clip_skip 2 means too)"
         wrong.append(Problem("E-MOD-107", what, "model.clip_skip", "clip_skip = 1"))
@@ -85,7 +99,7 @@ def packaged(family: Name) -> dict[str, dict[str, Any]]:
 def _folder(folder: Path, model: Model) -> Card:
     configs, scheduler = _described(folder)
     family = _family(folder, configs)
-    files: dict[Part, Path] = {part: _weights(folder / part, part) for part in configs}
+    files: dict[Part, Path] = {part: _weights(_own_folder(folder, part), part) for part in configs}
     _has_weights(files)
     return _card(model, folder, family, configs, scheduler, files, tokenizers=folder)
 
@@ -137,7 +151,7 @@ def _card(
         family=family,
         name="pocket" if model.path == "pocket" else path.resolve().stem if path.is_file() else path.resolve().name,
         resolution=int(configs["unet"]["sample_size"]) * factor,
-        step=factor * 2 ** (len(configs["unet"]["block_out_channels"]) - 1),
+        step=factor * _divisor(configs["unet"]),
         factor=factor,
         prediction=_prediction(model, scheduler),
         scheduler=scheduler,
@@ -164,10 +178,24 @@ def _is_a_model(folder: Path, given: str) -> None:
 
 def _described(folder: Path) -> tuple[dict[Part, dict[str, Any]], dict[str, Any]]:
     """What the folder's description files say of its parts, and its noise schedule."""
-    parts: list[Part] = ["unet", "vae", "text_encoder"]
-    parts += ["text_encoder_2"] if (folder / "text_encoder_2").is_dir() else []
-    configs = {part: _read(folder / part / "config.json") for part in parts}
+    parts: list[Part] = ["unet", "vae"]
+    some = (folder / TRANSFORMER).is_dir()  # of those, any text encoder may be missing
+    parts += [part for part in ENCODERS if (part == "text_encoder" and not some) or (folder / part).is_dir()]
+    configs = {part: _read(_own_folder(folder, part) / "config.json") for part in parts}
     return configs, _read(folder / "scheduler" / "scheduler_config.json")
+
+
+def _own_folder(folder: Path, part: Part) -> Path:
+    """Where a part lies in a folder."""
+    instead = folder / TRANSFORMER
+    return instead if part == "unet" and instead.is_dir() else folder / part
+
+
+def _divisor(unet: Mapping[str, Any]) -> int:
+    """What the sides of latents are divided by in a denoiser."""
+    if "patch_size" in unet:
+        return int(unet["patch_size"])
+    return int(2 ** (len(unet["block_out_channels"]) - 1))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -189,6 +217,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _family(folder: Path, configs: Mapping[Part, Mapping[str, Any]]) -> Name:
     unet = configs["unet"]
+    if unet.get("_class_name") == "SD3Transformer2DModel" and any(part in configs for part in ENCODERS):
+        return "sd3"
     widths = [configs[part].get("hidden_size") for part in ENCODERS if part in configs]
     width = sum(each for each in widths if type(each) is int)
     wrong = None
@@ -209,7 +239,8 @@ def _family(folder: Path, configs: Mapping[Part, Mapping[str, Any]]) -> Name:
 
 def _has_sizes(file: Path, part: Part, values: Mapping[str, Any]) -> None:
     """The numbers a part is built from, within what any model has: nothing is built by a description gone wild."""
-    for key, most in SIZES[part].items():
+    transformer = part == "unet" and values.get("_class_name") == "SD3Transformer2DModel"
+    for key, most in (TRANSFORMER_SIZES if transformer else SIZES[part]).items():
         found = values.get(key)
         sizes = found if key == "block_out_channels" and isinstance(found, list) and len(found) <= 16 else [found]
         if not sizes or not all(type(each) is int and 0 < each <= most for each in sizes):
@@ -247,6 +278,8 @@ def _vae(path: Path, usual: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
 
 
 def _prediction(model: Model, scheduler: Mapping[str, Any]) -> Prediction:
+    if str(scheduler.get("_class_name", "")).startswith("FlowMatch"):
+        return "flow"
     said = scheduler.get("prediction_type", "epsilon")
     found = prediction_of(model.prediction) or prediction_of(said)
     if found is None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from impasto.errors import ModelFileError, Problem
-from impasto.families import single_file
+from impasto.families import mmdit, single_file
 from impasto.families.card import Card, Part
 from impasto.families.original import CLIP, CLIP_XL, inside
 from impasto.families.single_file import KNOWN, UNET, VAE, Place
@@ -26,25 +26,57 @@ Shapes = Mapping[str, tuple[int, ...]]
 Table = dict[str, Place]
 """Where each tensor of a module lies in a file."""
 
+DENOISERS = {each: each for each in ("UNet2DConditionModel", "SD3Transformer2DModel")}
+"""Classes of diffusers that a description may name."""
+
 SHOWN = 3
 """Names that an error tells."""
 
 
 def build(part: Part, config: Mapping[str, Any]) -> Any:
     """The module of a part, without its numbers (on the meta device)."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+    from transformers import CLIPTextConfig, T5Config
 
+    kind = kind_of(part, config)
     with torch.device("meta"):
         match part:
             case "unet":
-                return UNet2DConditionModel.from_config(dict(config))
+                return shaped(kind.from_config(dict(config)))
             case "vae":
-                return AutoencoderKL.from_config(dict(config))
-            case "text_encoder":
-                return CLIPTextModel(CLIPTextConfig(**config))
-            case "text_encoder_2":
-                return CLIPTextModelWithProjection(CLIPTextConfig(**config))
+                return kind.from_config(dict(config))
+            case "text_encoder" | "text_encoder_2":
+                return kind(CLIPTextConfig(**config))
+            case "text_encoder_3":
+                return kind(T5Config(**config))
+
+
+def kinds(card: Card) -> dict[Part, Any]:
+    """The class of each part."""
+    return {part: kind_of(part, config) for part, config in card.configs.items()}
+
+
+def kind_of(part: Part, config: Mapping[str, Any]) -> Any:
+    """The class of a part with these measures."""
+    import diffusers
+    import transformers
+
+    match part:
+        case "unet":
+            return getattr(diffusers, DENOISERS[config.get("_class_name", "UNet2DConditionModel")])
+        case "vae":
+            return diffusers.AutoencoderKL
+        case "text_encoder":
+            projects = "CLIPTextModelWithProjection" in config.get("architectures", ())
+            return transformers.CLIPTextModelWithProjection if projects else transformers.CLIPTextModel
+        case "text_encoder_2":
+            return transformers.CLIPTextModelWithProjection
+        case "text_encoder_3":
+            return transformers.T5EncoderModel
+
+
+def shaped(denoiser: Any) -> Any:
+    """A denoiser in the shape that adapters are published for."""
+    return mmdit.join(denoiser) if type(denoiser).__name__ == "SD3Transformer2DModel" else denoiser
 
 
 def parts(card: Card) -> dict[Part, Any]:
@@ -95,6 +127,8 @@ def original_table(card: Card, part: Part, module: nn.Module) -> Table:
             return text_table(names, prefix)
         case "text_encoder_2":
             return text_table(names, CLIP_XL[1])
+        case "text_encoder_3":
+            raise AssertionError("no single file with T5 is opened yet")
 
 
 def vae_table(names: list[str], blocks: int, held: Iterable[str]) -> Table:

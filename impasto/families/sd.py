@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from impasto.adapters.targets import Target
 from impasto.data.batch import Conditioning
 from impasto.families import loading, sound, text
-from impasto.families.card import Card, Name, Part
+from impasto.families.card import Card, Name, Part, numbers
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
 from impasto.families.targets import sd_targets
@@ -36,15 +36,16 @@ class KlEncoder:
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, 3, H, W] in -1..1 -> mean and standard deviation, each [N, 4, h, w], fp32, scaled for the denoiser."""
+        """[N, 3, H, W] in -1..1 -> mean and standard deviation, each [N, C, h, w], fp32, scaled for the denoiser."""
         mean, std = self._finite(self._encoded, pixels)
-        scale = self.vae.config.scaling_factor
-        return mean * scale, std * scale
+        scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
+        return (mean - shift) * scale, std * scale
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """[N, 4, h, w] -> [N, 3, H, W] in 0..1."""
-        (pixels,) = self._finite(self._decoded, latents / self.vae.config.scaling_factor)
+        """[N, C, h, w] -> [N, 3, H, W] in 0..1."""
+        scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
+        (pixels,) = self._finite(self._decoded, latents / scale + shift)
         return (pixels / 2 + 0.5).clamp(0, 1)
 
     def _encoded(self, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -99,7 +100,8 @@ def freeze(modules: Modules, *, checkpointing: bool) -> None:
         modules.unet.enable_gradient_checkpointing()
         for encoder in modules.encoders:
             _checkpoint(encoder)
-            encoder.train()  # checkpointing asks for it; a CLIP text encoder has no dropout
+            if not any(isinstance(each, nn.Dropout) and each.p for each in encoder.modules()):
+                encoder.train()  # checkpointing asks for it; a CLIP text encoder has no dropout, T5 has
 
 
 class StableDiffusion:
@@ -151,6 +153,8 @@ class Modules:
     encoders: tuple[Any, ...]
     vae: Any
     tokenizers: tuple[Any, ...]
+    numbers: tuple[int, ...] = (1, 2)
+    """Which text encoders of their family they are."""
 
     @property
     def text(self) -> Any:
@@ -168,16 +172,23 @@ class Modules:
         else:
             found = _from_folder(card, dtype, device)
         encoders = tuple(found[part] for part in card.encoders)
-        return cls(found["unet"], encoders, found["vae"], tuple(_tokenizer(card, part) for part in card.encoders))
+        return cls(
+            found["unet"],
+            encoders,
+            found["vae"],
+            tuple(_tokenizer(card, part) for part in card.encoders),
+            numbers(card.encoders),
+        )
 
 
 def _from_folder(card: Card, dtype: torch.dtype, device: torch.device) -> dict[Part, Any]:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+    from diffusers import AutoencoderKL
 
-    found: dict[Part, Any] = {"unet": sound.load(card, "unet", UNet2DConditionModel, torch_dtype=dtype).to(device)}
-    for part, kind in zip(card.encoders, (CLIPTextModel, CLIPTextModelWithProjection), strict=False):
-        found[part] = sound.load(card, part, kind, dtype=dtype).to(device)
+    kinds = loading.kinds(card)
+    unet = loading.shaped(sound.load(card, "unet", kinds["unet"], torch_dtype=dtype))
+    found: dict[Part, Any] = {"unet": unet.to(device)}
+    for part in card.encoders:
+        found[part] = sound.load(card, part, kinds[part], dtype=dtype).to(device)
     if card.own_vae:
         return found | {"vae": sound.load(card, "vae", AutoencoderKL, torch_dtype=torch.float32)}
     return found | loading.load(card, ("vae",), dtype=dtype, device=device)
@@ -186,9 +197,11 @@ def _from_folder(card: Card, dtype: torch.dtype, device: torch.device) -> dict[P
 def _tokenizer(card: Card, part: Part) -> Any:
     if card.tokenizers is None:
         return text.own_tokenizer()
-    from transformers import CLIPTokenizer
+    from transformers import AutoTokenizer, CLIPTokenizer
 
     folder = part.replace("text_encoder", "tokenizer")
+    if part == "text_encoder_3":
+        return AutoTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)
     return CLIPTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)
 
 

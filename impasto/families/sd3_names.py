@@ -132,7 +132,7 @@ class Measures:
     @property
     def version(self) -> str:
         """Which of the published models it is like, as they are called: `sd3-medium`, `sd3.5-medium`, `sd3.5-large`."""
-        return "sd3-medium" if not self.normed else "sd3.5-medium" if self.dual else "sd3.5-large"
+        return version_of(self.config())
 
     def config(self) -> dict[str, Any]:
         """The same as diffusers writes it."""
@@ -152,6 +152,13 @@ class Measures:
             "dual_attention_layers": list(self.dual),
             "qk_norm": "rms_norm" if self.normed else None,
         }
+
+
+def version_of(config: Mapping[str, Any]) -> str:
+    """Which of the published models one of these measures is like."""
+    if not config.get("qk_norm"):
+        return "sd3-medium"
+    return "sd3.5-medium" if config.get("dual_attention_layers") else "sd3.5-large"
 
 
 def measures(shapes: Shapes, prefix: str = "") -> Measures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from impasto.families import detect, loading
-from impasto.families.card import ENCODERS
+from impasto.families.card import ENCODERS, numbers
 from impasto.families.detect import Card
 from impasto.families.sd import Modules
 
@@ -12,4 +12,5 @@ def modules(card: Card | None) -> Modules:
     """What adapters ride on in the base that `card` describes; of the published Stable Diffusion 1.x without a card."""
     configs = detect.packaged("sd1") if card is None else card.configs
     found = {part: loading.build(part, configs[part]) for part in ("unet", *ENCODERS) if part in configs}
-    return Modules(found["unet"], tuple(found[part] for part in ENCODERS if part in found), None, ())
+    there = [part for part in ENCODERS if part in found]
+    return Modules(found["unet"], tuple(found[part] for part in there), None, (), numbers(there))

@@ -29,8 +29,8 @@ def load(card: Card, part: Part, kind: Any, **options: Any) -> Any:
     try:
         with _silence():
             module, found = kind.from_pretrained(
-                str(card.path), subfolder=part, variant=card.variant(part), local_files_only=True,
-                output_loading_info=True, **options,
+                str(card.path), subfolder=card.weights(part).parent.name, variant=card.variant(part),
+                local_files_only=True, output_loading_info=True, **options,
             )  # fmt: skip
     except torch.OutOfMemoryError:
         raise

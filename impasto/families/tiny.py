@@ -53,6 +53,33 @@ def stable_diffusion_xl(folder: Path, *, seed: int = 0, prediction: str = "epsil
     return folder
 
 
+def stable_diffusion_3(folder: Path, *, seed: int = 0, t5: bool = True) -> Path:
+    """Write a Stable Diffusion 3.5 medium of the same size: three text encoders, or two, and a transformer."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+    from transformers import CLIPTextModelWithProjection, T5Config, T5EncoderModel
+
+    torch.manual_seed(seed)
+    transformer = SD3Transformer2DModel(
+        sample_size=8, num_layers=3, attention_head_dim=8, num_attention_heads=2, joint_attention_dim=48,
+        caption_projection_dim=16, pooled_projection_dim=40, pos_embed_max_size=16, qk_norm="rms_norm",
+        dual_attention_layers=(0, 1),
+    )  # fmt: skip
+    vae = _vae(
+        latent_channels=16, use_quant_conv=False, use_post_quant_conv=False, scaling_factor=1.5305, shift_factor=0.0609
+    )
+    first, second, third = byte_tokenizer(), byte_tokenizer(pad="!"), _t5_tokenizer()
+    reader = T5Config(
+        vocab_size=len(third), d_model=48, d_kv=8, d_ff=16, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+    )
+    StableDiffusion3Pipeline(
+        transformer=transformer, vae=vae, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), tokenizer=first,
+        text_encoder=CLIPTextModelWithProjection(_text(first, 16, projection_dim=16)), tokenizer_2=second,
+        text_encoder_2=CLIPTextModelWithProjection(_text(second, 24, hidden_act="gelu", projection_dim=24)),
+        tokenizer_3=third if t5 else None, text_encoder_3=T5EncoderModel(reader) if t5 else None,
+    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    return folder
+
+
 def single_file(folder: Path, path: Path, *, dtype: torch.dtype = torch.float32) -> Path:
     """Write a miniature once more, as one file in the original layout."""
     from dataclasses import replace
@@ -96,7 +123,7 @@ def _unet(**measures: Any) -> Any:
     )
 
 
-def _vae() -> Any:
+def _vae(**measures: Any) -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -105,6 +132,7 @@ def _vae() -> Any:
         up_block_types=("UpDecoderBlock2D",) * 2,
         norm_num_groups=4,
         sample_size=16,
+        **measures,
     )
 
 
@@ -137,3 +165,12 @@ def byte_tokenizer(pad: str = "<|endoftext|>") -> Any:
     return CLIPTokenizer(
         vocab={name: at for at, name in enumerate(names)}, merges=[], pad_token=pad, model_max_length=77
     )
+
+
+def _t5_tokenizer() -> Any:
+    """A T5 tokenizer whose tokens are letters."""
+    from transformers import T5Tokenizer
+
+    letters = "abcdefghijklmnopqrstuvwxyz,."
+    marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0)]
+    return T5Tokenizer(vocab=[*marks, *((each, -3.0) for each in ("\u2581", *letters))], extra_ids=0)

@@ -100,6 +100,10 @@ def _prediction(config: settings.Objective, prediction: Prediction) -> Sequence[
     if config.v_like and prediction == "v":
         what = "this base predicts v already; v_like is for bases that predict noise"
         found.append(Problem("E-CFG-124", what, "objective.v_like", "v_like = 0.0"))
+    if prediction == "flow" and (config.v_like or not isinstance(config.weighting, settings.Unweighted)):
+        what = "this base learns a flow, for which weights by the signal-to-noise ratio are not made"
+        fix = 'kind = "none"; objective.timesteps says which noise levels are trained'
+        found.append(Problem("E-CFG-126", what, "objective.weighting.kind", fix))
     return found
 
 
@@ -212,9 +216,10 @@ def _weights(config: settings.Objective, process: Process) -> Tensor | None:
 def _weighting(config: settings.Weighting, prediction: Prediction) -> Callable[[Array], Array]:
     from impasto.objectives import weighting
 
+    if isinstance(config, settings.Unweighted):
+        return weighting.unweighted
+    assert prediction != "flow", "refused before"
     match config:
-        case settings.Unweighted():
-            return weighting.unweighted
         case settings.MinSnr():
             return partial(weighting.min_snr, prediction=prediction, gamma=config.gamma)
         case settings.SoftMinSnr():

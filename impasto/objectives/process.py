@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, assert_never
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from impasto.errors import ModelFileError, Problem
 
-Prediction = Literal["epsilon", "v"]
+Prediction = Literal["epsilon", "v", "flow"]
 WHERE = "scheduler/scheduler_config.json"
 
 
@@ -23,6 +23,9 @@ class Process(Protocol):
 
     prediction: Prediction
     """What the denoiser is asked for."""
+
+    shift: float
+    """How far samplers lean towards noisy timesteps; 1 spaces them evenly."""
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """How much of the signal and how much noise there is at `t`, each [N]."""
@@ -61,7 +64,9 @@ class Ddpm:
     ) -> None:
         """`alphas_cumprod` [steps] is ᾱ; its roots are taken in fp64 and kept on `device` in fp32."""
         exact = alphas_cumprod.detach().to("cpu", torch.float64)
-        self.prediction = prediction
+        assert prediction != "flow", "a flow has no such schedule"
+        self.prediction: Prediction = prediction
+        self.shift = 1.0
         self.steps = len(exact)
         self.alphas_cumprod = exact
         self._signal = exact.sqrt().float().to(device)
@@ -119,7 +124,7 @@ class Ddpm:
                 signal, strength = self._levels_like(latents, t)
                 return signal * noise - strength * latents
             case _:
-                assert_never(self.prediction)
+                raise AssertionError(self.prediction)
 
     def snr(self, t: Tensor) -> Tensor:
         """ᾱ / (1 - ᾱ) at `t`, [N]."""
@@ -134,7 +139,7 @@ class Ddpm:
             case "v":
                 return signal * x - strength * predicted
             case _:
-                assert_never(self.prediction)
+                raise AssertionError(self.prediction)
 
     def noise_of(self, x: Tensor, predicted: Tensor, t: Tensor) -> Tensor:
         """The noise that a prediction at `t` amounts to, [N, ...]."""
@@ -145,12 +150,65 @@ class Ddpm:
                 signal, strength = self._levels_like(x, t)
                 return strength * x + signal * predicted
             case _:
-                assert_never(self.prediction)
+                raise AssertionError(self.prediction)
 
     def _levels_like(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         shape = (-1,) + (1,) * (x.ndim - 1)  # [N, 1, ...]
         signal, strength = self.levels(t)
         return signal.view(shape), strength.view(shape)
+
+
+class Flow:
+    """The straight way from a picture to noise, x = (1 - σ) z + σ n; the denoiser predicts where it goes, n - z (Liu et
+    al. 2023, "Flow Straight and Fast"; Esser et al. 2024, section 2).
+
+    Timestep t of `steps` stands for σ = (t + 1) / steps, so the last one is pure noise. All results are fp32.
+    """
+
+    prediction: Prediction = "flow"
+
+    def __init__(self, *, shift: float = 1.0, steps: int = 1000, device: torch.device | str | None = None) -> None:
+        self.steps = steps
+        self.shift = shift
+        self._sigma = (torch.arange(1, steps + 1, dtype=torch.float64) / steps).float().to(device)
+
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """1 - σ and σ at `t`, each [N]."""
+        return 1 - self._sigma[t], self._sigma[t]
+
+    def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Latents [N, ...] on their way to the noise at integer timesteps `t` [N]."""
+        sigma = self._like(latents, t)
+        return (1 - sigma) * latents + sigma * noise
+
+    def target(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What a perfect denoiser would answer, [N, ...]."""
+        return noise.float() - latents.float()
+
+    def snr(self, t: Tensor) -> Tensor:
+        """((1 - σ) / σ)² at `t`, [N]."""
+        signal, strength = self.levels(t)
+        return (signal / strength).square()
+
+    def clean(self, x: Tensor, predicted: Tensor, t: Tensor) -> Tensor:
+        """The clean latents that a prediction at `t` amounts to, [N, ...]."""
+        return x - self._like(x, t) * predicted
+
+    def noise_of(self, x: Tensor, predicted: Tensor, t: Tensor) -> Tensor:
+        """The noise that a prediction at `t` amounts to, [N, ...]."""
+        return x + (1 - self._like(x, t)) * predicted
+
+    def _like(self, x: Tensor, t: Tensor) -> Tensor:
+        return self._sigma[t].view(-1, *[1] * (x.ndim - 1))  # [N, 1, ...]
+
+
+def of_scheduler(
+    config: Mapping[str, Any], prediction: Prediction, device: torch.device | str | None = None
+) -> Process:
+    """The process that a diffusers scheduler's configuration describes, with this prediction."""
+    if prediction == "flow":
+        return Flow(shift=float(config.get("shift", 1.0)), device=device)
+    return Ddpm.from_scheduler(config, prediction=prediction, device=device)
 
 
 def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ def sample(
     `poll` is called before each of them and may raise to stop. Raises ValueError if the process has fewer timesteps
     than `steps`.
     """
-    falling = torch.tensor(trailing(process.steps, steps), device=noise.device)
+    spaced = [leaning(t, process.steps, process.shift) for t in trailing(process.steps, steps)]
+    falling = torch.tensor(spaced, device=noise.device)
     path = falling[:, None].expand(-1, len(noise))  # [steps, N]
     match sampler:
         case "ddim":
@@ -65,6 +66,13 @@ def trailing(total: int, steps: int) -> list[int]:
     if not 1 <= steps <= total:
         raise ValueError(f"between 1 and {total} denoising steps are possible, not {steps}")
     return [round(total - done * total / steps) - 1 for done in range(steps)]
+
+
+def leaning(t: int, total: int, shift: float) -> int:
+    """A timestep moved towards noise: σ = (t + 1) / total becomes shift σ / (1 + (shift - 1) σ) (Esser et al. 2024, eq.
+    23)."""
+    sigma = (t + 1) / total
+    return round(total * shift * sigma / (1 + (shift - 1) * sigma)) - 1
 
 
 def ddim(predict: Predict, process: Process, x: Tensor, path: Tensor, poll: Callable[[], None] = nothing) -> Tensor:

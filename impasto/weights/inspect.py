@@ -51,6 +51,7 @@ HIGHLIGHTS = {
 
 SAID: Mapping[str, Family] = {
     "sd_v1": "sd1", "sd_v1_v": "sd1", "sd_v2": "sd2", "sd_v2_v": "sd2", "sdxl_base_v1-0": "sdxl", "flux1": "flux",
+    "sd3-medium": "sd3", "sd3.5-medium": "sd3", "sd3.5-large": "sd3",
 }  # fmt: skip
 """The family by `ss_base_model_version`, for models of unusual widths."""
 

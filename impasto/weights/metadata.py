@@ -292,7 +292,7 @@ def _spec(values: Any, facts: Facts) -> dict[str, object]:
         "title": output["title"] or values["name"],
         "date": datetime.fromtimestamp(facts.written, UTC).isoformat(timespec="seconds"),
         "resolution": "{}x{}".format(*facts.resolution),
-        "prediction_type": facts.card.prediction,
+        "prediction_type": "" if facts.card.prediction == "flow" else facts.card.prediction,
         "author": output["author"],
         "description": output["comment"],
         "encoder_layer": skip if skip > 1 else "",

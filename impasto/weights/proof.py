@@ -89,7 +89,7 @@ class Prover:
         tensors, _ = file.load(path)
         wide = {self._dtype, text_dtype(self._model, self._dtype)} == {torch.float32}
         limit = LIMIT if wide else LIMIT_16_BIT
-        if any(key.partition(".")[2] in BEYOND for key in tensors):
+        if not self._card.read_by_diffusers or any(key.partition(".")[2] in BEYOND for key in tensors):
             return self._reread(
                 path, tensors, names, lambda fresh: _difference(path, scene(fresh), reference, limit, "impasto")
             )

@@ -39,8 +39,8 @@ def to_diffusers(layers: Mapping[str, Factors], targets: Iterable[Target]) -> tu
         if _part(target) not in LOADED:
             raise ValueError(f"{name} is in a text encoder whose adapters diffusers does not load")
         for path, rows in _pieces(target, up):
-            found[f"{_part(target)}.{path}.lora_A.weight"] = down
-            found[f"{_part(target)}.{path}.lora_B.weight"] = rows.contiguous()
+            found[f"{_part(target)}.{path}.lora_A.weight"] = down.clone()
+            found[f"{_part(target)}.{path}.lora_B.weight"] = rows.clone()
             sizes.setdefault(_part(target), {})[path] = (len(down), alpha)
     return found, sizes
 
@@ -56,7 +56,8 @@ def to_kohya(
     left = set(tensors)
     found: dict[str, Factors] = {}
     for target in targets:
-        part, pieces = _part(target), []
+        part = _part(target)
+        pieces: list[Factors | None] = []
         for path in _paths(target):
             names = [f"{part}.{path}.lora_{each}.weight" for each in "AB"]
             if names[0] in tensors:

@@ -1,0 +1,160 @@
+"""Stable Diffusion 3 from settings to an adapter that diffusers draws with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import impasto
+from impasto import events, families
+from impasto.config import RunConfig
+from impasto.families import detect, parts, tiny
+from impasto.families.config import Model
+from impasto.runs.folder import RunFolder
+from impasto.weights import file, peft
+from impasto.weights.merge import by_layer
+from impasto.weights.sd3_layout import to_diffusers
+from tests.engine import forks
+
+KINDS: dict[str, dict[str, object]] = {
+    "lora": {"rank": 2},
+    "dora": {"rank": 2, "decompose": True},
+    "lora-fa": {"rank": 2},
+    "dylora": {"rank": 2},
+    "loha": {"rank": 2},
+    "lokr": {"rank": 2},
+    "glora": {"rank": 2},
+    "ia3": {},
+    "full": {},
+    "oft": {},
+    "boft": {"block_size": 8},
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.stable_diffusion_3(tmp_path_factory.mktemp("sd3") / "base")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return forks.pictures(tmp_path / "pictures")
+
+
+def config(base: Path, pictures: Path, name: str, **sections: object) -> RunConfig:
+    settings: dict[str, object] = {
+        "name": name,
+        "model": {"path": str(base), "precision": "fp32"},
+        "data": {"batch_size": 2, "sets": [{"path": str(pictures)}]},
+        "objective": {"timesteps": {"kind": "logit-normal"}},
+        "adapter": {"rank": 2},
+        "optim": {"learning_rate": 1e-2},
+        "train": {"steps": 2},
+        "save": {"precision": "fp32"},
+        "output": {"folder": str(pictures.parent / "runs")},
+        "device": {"threads": 1},
+    }
+    return RunConfig.model_validate({**settings, **sections})
+
+
+def train(run: RunConfig, pictures: Path) -> Path:
+    (folder,) = impasto.train(run, cache=pictures.parent / "cache")
+    return folder
+
+
+def told(folder: Path, kind: Any) -> list[Any]:
+    return [event for event in impasto.history(folder) if isinstance(event, kind)]
+
+
+def written(folder: Path) -> dict[str, torch.Tensor]:
+    return file.load(folder / f"{folder.name}.safetensors")[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_adapter_trains_and_is_proven(base: Path, pictures: Path, kind: str) -> None:
+    adapter = {"kind": "lora" if kind == "dora" else kind, **KINDS[kind], "targets": {"text_encoder": False}}
+    folder = train(config(base, pictures, kind, adapter=adapter), pictures)
+    (proof,) = told(folder, events.Proven)
+    assert proof.reader == "impasto"
+    assert proof.matched == proof.expected > 0
+    assert proof.difference < 1 / 255
+
+
+def test_what_was_trained_draws_the_same_in_diffusers(base: Path, pictures: Path) -> None:
+    folder = train(config(base, pictures, "anna", train={"steps": 4}), pictures)
+    tensors, metadata = file.load(folder / "anna.safetensors")
+    assert metadata["ss_base_model_version"] == "sd3.5-medium"
+    assert metadata["modelspec.architecture"] == "stable-diffusion-3.5-medium/lora"
+    encoders = {name.split("_")[1] for name in tensors}
+    assert encoders == {"unet", "te1", "te2", "te3"}
+    held = {
+        name: (each["lora_down.weight"], each["lora_up.weight"], float(each["alpha"]))
+        for name, each in by_layer(tensors).items()
+        if not name.startswith("lora_te3")  # diffusers loads none for T5
+    }
+    card = detect.look(Model(path=str(base)))
+    found, sizes = to_diffusers(held, families.outline(card))
+    save_file(found, pictures.parent / "x.safetensors", {peft.KEY: peft.written(sizes)})
+
+    from diffusers import StableDiffusion3Pipeline
+
+    theirs = StableDiffusion3Pipeline.from_pretrained(base, local_files_only=True)
+    theirs.load_lora_weights(str(pictures.parent), weight_name="x.safetensors", local_files_only=True)
+    device = torch.device("cpu")
+    ours = parts.load(card, Model(path=str(base)), dtype=torch.float32, device=device)
+    drawing = families.pipeline(card, ours)
+    plain = _picture(drawing)
+    places = {target.name: target.layer for target in families.layers(card, ours)}
+    from impasto.weights.merge import merge
+
+    for name, (down, up, alpha) in held.items():
+        merge(places[name], {"lora_down.weight": down, "lora_up.weight": up, "alpha": torch.tensor(alpha)})
+    with_adapter = _picture(drawing)
+    assert (with_adapter - plain).abs().max() > 0
+    assert (_picture(theirs) - with_adapter).abs().mean() < 1 / 255 / 10
+
+
+@torch.no_grad()
+def _picture(drawing: Any) -> torch.Tensor:
+    drawing.set_progress_bar_config(disable=True)
+    found = drawing(
+        "a red thing", height=16, width=16, num_inference_steps=3, guidance_scale=3.0, output_type="pt",
+        generator=torch.Generator().manual_seed(1),
+    )  # fmt: skip
+    return torch.as_tensor(found.images)
+
+
+def test_a_resume_is_exact_and_previews_are_drawn(base: Path, pictures: Path) -> None:
+    def settings(name: str, steps: int) -> RunConfig:
+        more: dict[str, object] = {
+            "train": {"steps": steps}, "preview": {"prompts": [{"text": "a thing", "steps": 2}], "every_steps": 2},
+            "save": {"precision": "fp32", "proof": "off"}, "adapter": {"rank": 2, "dropout": 0.1},
+            "model": {"path": str(base), "precision": "fp32", "gradient_checkpointing": True},
+        }  # fmt: skip
+        return config(base, pictures, name, **more)
+
+    whole = train(settings("whole", 4), pictures)
+    train(settings("halves", 2), pictures)
+    halves = train(settings("halves", 4), pictures)
+    one, other = written(whole), written(halves)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert any(bool(value.any()) for name, value in one.items() if "te3" in name and "lora_up" in name)
+    assert len(list(RunFolder.open(whole).path.rglob("*.png"))) >= 3
+
+
+@pytest.mark.parametrize("missing", ["text_encoder", "text_encoder_2", "text_encoder_3"])
+def test_a_text_encoder_may_be_missing(base: Path, pictures: Path, missing: str) -> None:
+    some = pictures.parent / "some"
+    shutil.copytree(base, some)
+    shutil.rmtree(some / missing)
+    folder = train(config(some, pictures, "anna"), pictures)
+    number = {"text_encoder": "te1", "text_encoder_2": "te2", "text_encoder_3": "te3"}[missing]
+    encoders = {name.split("_")[1] for name in written(folder)}
+    assert encoders == {"unet", "te1", "te2", "te3"} - {number}
+    assert told(folder, events.Proven)
