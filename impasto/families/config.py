@@ -37,6 +37,16 @@ class Model(Section):
     vae_path: FilePath | None = None
     """Another VAE than the base's own: a `.safetensors` file or a folder. Checkpoints without a VAE need one."""
 
+    clip_l_path: FilePath | None = None
+    """For Stable Diffusion 3 in a single file: its first text encoder, CLIP-L, as a `.safetensors` file. Text encoders
+    that are neither in the checkpoint nor given say nothing; one is needed."""
+
+    clip_g_path: FilePath | None = None
+    """The same for its second text encoder, CLIP-G."""
+
+    t5_path: FilePath | None = None
+    """The same for its third text encoder, T5. Its tokenizer is read from `config_path`."""
+
     config_path: FilePath | None = None
     """For a checkpoint whose measures are not the published ones: a folder in diffusers' layout, of which only the
     description files and the tokenizers are read."""
@@ -85,6 +95,10 @@ class Model(Section):
     token_padding: bool = True
     """Let the denoiser see the empty tokens behind a caption, as Stable Diffusion was trained and as programs that draw
     do. Off: it sees the caption's own tokens only. Then draw without padding too."""
+
+    text_encoder_mask: Literal["none", "clip", "t5", "all"] = "none"
+    """For Stable Diffusion 3: which text encoders attend to a caption's own tokens only, not to the empty ones behind.
+    `none`: as it was made and as programs draw. Draw with the same."""
 
     gradient_checkpointing: bool = False
     """Compute parts of the forward pass twice to use less memory: about a third slower, less than half the memory."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from impasto import pocket
 from impasto.errors import ModelFileError, Problem
-from impasto.families import original
-from impasto.families.card import ENCODERS, Card, Name, Part, Prediction, prediction_of
+from impasto.families import original, sd3_names
+from impasto.families.card import ENCODERS, TITLES, Card, Name, Part, Prediction, prediction_of
 from impasto.families.config import Model
 from impasto.families.original import ANOTHER
+from impasto.families.single_file import UNET
+from impasto.weights import header
 
 __all__ = ["Card", "Part", "look", "packaged"]
 
@@ -55,6 +58,9 @@ def look(model: Model) -> Card:
     Raises ModelFileError (exit code 7), naming everything that is missing, when it is no such model.
     """
     card = _looked(model)
+    if card.family != "sd3" and (model.text_encoder_mask != "none"):
+        what = f"{TITLES[card.family]} has no masks in its text encoders"
+        raise ModelFileError(Problem("E-MOD-107", what, "model.text_encoder_mask", 'text_encoder_mask = "none"'))
     if card.family in ("sdxl", "sd3") and (wrong := _not_with(card.family, model)):
         raise ModelFileError(*wrong)
     return card
@@ -79,13 +85,13 @@ def _not_with(family: Name, model: Model) -> list[Problem]:
         what = "Stable Diffusion 3 reads 75 tokens with CLIP, and 256 with T5"
         wrong.append(Problem("E-MOD-107", what, "model.max_tokens", "max_tokens = 75"))
     if model.clip_skip > 2:
-        what = "Stable Diffusion XL always reads the layer before the last (which clip_skip 2 means too)"
+        what = f"{TITLES[family]} always reads the layer before the last (which clip_skip 2 means too)"
         wrong.append(Problem("E-MOD-107", what, "model.clip_skip", "clip_skip = 1"))
     if model.emphasis != "off":
-        what = "emphasis cannot be used with Stable Diffusion XL yet"
+        what = f"emphasis cannot be used with {TITLES[family]} yet"
         wrong.append(Problem("E-MOD-107", what, "model.emphasis", 'emphasis = "off"'))
     if not model.token_padding:
-        what = "captions without padding cannot be used with Stable Diffusion XL yet"
+        what = f"captions without padding cannot be used with {TITLES[family]} yet"
         wrong.append(Problem("E-MOD-107", what, "model.token_padding", "token_padding = true"))
     return wrong
 
@@ -106,12 +112,21 @@ def _folder(folder: Path, model: Model) -> Card:
 
 def _file(path: Path, model: Model) -> Card:
     found = original.look(path)
+    given_files = _given_encoders(model) if found.family == "sd3" else {}
     if model.config_path is None:
         given = packaged(found.family)
         scheduler = given.pop("scheduler")
+        if found.family == "sd3":
+            shapes = {name: entry.shape for name, entry in header.read(path).tensors.items()}
+            given["unet"] = sd3_names.measures(shapes, UNET).config()
         configs: dict[Part, dict[str, Any]] = {part: given[part] for part in WEIGHTS if part in given}
     else:
         configs, scheduler = _described(model.config_path.expanduser())
+    if found.family == "sd3":
+        silent = set(ENCODERS) - found.parts - given_files.keys()
+        configs = {part: values for part, values in configs.items() if part not in silent}
+        _has_words(path, model, configs)
+        found = replace(found, parts=found.parts | given_files.keys())
     original.check_parts(path, found, tuple(configs), vae_given=model.vae_path is not None)
     prediction = prediction_of(model.prediction) or found.prediction
     if prediction is None and found.family == "sd2" and model.config_path is None:
@@ -124,9 +139,32 @@ def _file(path: Path, model: Model) -> Card:
         configs["unet"]["sample_size"] = SMALL
     if found.ends_in_noise and prediction == "v":
         scheduler["rescale_betas_zero_snr"] = True
-    files: dict[Part, Path] = dict.fromkeys(configs, path)
+    files: dict[Part, Path] = dict.fromkeys(configs, path) | given_files
     tokenizers = model.config_path.expanduser() if model.config_path is not None else None
     return _card(model, path, found.family, configs, scheduler, files, tokenizers=tokenizers, notes=found.notes)
+
+
+def _given_encoders(model: Model) -> dict[Part, Path]:
+    """The text encoders that the settings give as files of their own."""
+    said = dict(zip(ENCODERS, (model.clip_l_path, model.clip_g_path, model.t5_path), strict=True))
+    found = {part: path.expanduser() for part, path in said.items() if path is not None}
+    for path in found.values():
+        if not path.is_file():
+            what, fix = f"the text encoder {path.absolute()} does not exist", "name a .safetensors file"
+            raise ModelFileError(Problem("E-MOD-101", what, "model", fix))
+    return found
+
+
+def _has_words(path: Path, model: Model, configs: Mapping[Part, Any]) -> None:
+    """Raise ModelFileError where no text encoder is there, or T5 without its tokenizer."""
+    if not any(part in configs for part in ENCODERS):
+        what = f"is a {TITLES['sd3']} checkpoint without a text encoder"
+        fix = "set model.clip_l_path and model.clip_g_path, and model.t5_path for long captions"
+        raise ModelFileError(Problem("E-MOD-105", what, str(path), fix))
+    if "text_encoder_3" in configs and model.config_path is None:
+        what = "T5 needs its tokenizer, which no checkpoint holds"
+        fix = "set it to a folder of this model in diffusers' layout; description files and tokenizers suffice"
+        raise ModelFileError(Problem("E-MOD-105", what, "model.config_path", fix))
 
 
 def _card(

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from impasto.errors import ModelFileError, Problem
-from impasto.families import mmdit, single_file
-from impasto.families.card import Card, Part
+from impasto.families import mmdit, sd3_names, single_file
+from impasto.families.card import ENCODERS, Card, Part
 from impasto.families.original import CLIP, CLIP_XL, inside
+from impasto.families.sd3_names import PROJECTION, SHARED
 from impasto.families.single_file import KNOWN, UNET, VAE, Place
 from impasto.weights import header
 
@@ -105,8 +106,10 @@ def table(card: Card, part: Part, module: nn.Module) -> Table:
     """Where each tensor of a part lies in the card's file."""
     held = header.read(card.files[part]).tensors
     if part == "vae":
-        names = [name for name, _ in module.named_parameters()]
+        names = tensor_names(module)
         return vae_table(names, len(card.configs["vae"]["block_out_channels"]), held)
+    if card.family == "sd3" and part != "unet":
+        return sd3_names.encoder_places(ENCODERS.index(part) + 1, tensor_names(module), held)
     found = original_table(card, part, module)
     bare = {name: Place(place.name.replace(".text_model.", ".")) for name, place in found.items()}
     return found if any(place.name in held for place in found.values()) else bare
@@ -114,7 +117,12 @@ def table(card: Card, part: Part, module: nn.Module) -> Table:
 
 def original_table(card: Card, part: Part, module: nn.Module) -> Table:
     """Where each tensor of a part lies in a file in the original layout, as it was published."""
-    names = [name for name, _ in module.named_parameters()]
+    names = tensor_names(module)
+    if card.family == "sd3" and part != "vae":
+        if part == "unet":
+            return {name: Place(old) for name, old in sd3_names.joined(names, UNET).items()}
+        number = ENCODERS.index(part) + 1
+        return sd3_names.encoder_places(number, names, {sd3_names.ENCODERS[number] + sd3_names.PROJECTION})
     match part:
         case "unet":
             found = single_file.unet(names, int(card.configs["unet"]["layers_per_block"]))
@@ -128,7 +136,12 @@ def original_table(card: Card, part: Part, module: nn.Module) -> Table:
         case "text_encoder_2":
             return text_table(names, CLIP_XL[1])
         case "text_encoder_3":
-            raise AssertionError("no single file with T5 is opened yet")
+            raise AssertionError("only Stable Diffusion 3 has it")
+
+
+def tensor_names(module: nn.Module) -> list[str]:
+    """The tensors of a module that a file must hold, each once."""
+    return [name for name in module.state_dict() if name != SHARED[1]]
 
 
 def vae_table(names: list[str], blocks: int, held: Iterable[str]) -> Table:
@@ -154,7 +167,7 @@ def fill(module: nn.Module, path: Path, places: Table, *, dtype: torch.dtype, de
     """Give every tensor of `module` its numbers."""
     from safetensors import safe_open
 
-    shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found: dict[str, Tensor] = {}
     with safe_open(path, framework="pt") as file:
         for name, place in places.items():
@@ -165,6 +178,10 @@ def fill(module: nn.Module, path: Path, places: Table, *, dtype: torch.dtype, de
                 raise ModelFileError(
                     Problem("E-MOD-010", what, str(path), "fetch the file again, or name another base")
                 )
+    if SHARED[1] in shapes and SHARED[0] in found:
+        found[SHARED[1]] = found[SHARED[0]]  # T5 has it under two names
+    if PROJECTION in shapes and PROJECTION not in found:
+        found[PROJECTION] = torch.eye(*shapes[PROJECTION], dtype=dtype, device=device)  # what files leave out
     module.load_state_dict(found, strict=True, assign=True)
     for inner in module.modules():
         for name, buffer in inner.named_buffers(recurse=False):
@@ -180,13 +197,13 @@ def check(card: Card, path: Path, modules: Mapping[Part, nn.Module], tables: Map
     lacking, odd = [], []
     used: set[str] = set()
     for part, module in modules.items():
-        for name, parameter in module.named_parameters():
-            place = tables[part][name]
+        shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        for name, place in tables[part].items():
             used.add(place.name)
             if place.name not in held:
                 lacking.append(place.name)
-            elif not _fits(single_file.held(place, tuple(parameter.shape)), held[place.name]):
-                odd.append(f"{place.name} is {held[place.name]}, not {tuple(parameter.shape)}")
+            elif not _fits(single_file.held(place, shapes[name]), held[place.name]):
+                odd.append(f"{place.name} is {held[place.name]}, not {shapes[name]}")
     unknown = [name for name in held if name not in used and not spare(card, path, name)]
     problems = []
     for code, names, what, fix in (
@@ -214,7 +231,15 @@ def spare(card: Card, path: Path, name: str) -> bool:
         return True
     if path == card.files["vae"] and path != card.path:
         return not name.startswith(("encoder.", "decoder.", VAE))  # a VAE may come inside anything
+    if card.family == "sd3":
+        return name.endswith((*SHARED, "position_ids", "logit_scale")) or not _of_a_part(card, name)
     return bool(_behind_the_last(card).match(name))
+
+
+def _of_a_part(card: Card, name: str) -> bool:
+    """Whether a tensor in a checkpoint belongs to a part that is read from elsewhere or not at all."""
+    elsewhere = [sd3_names.ENCODERS[at] for at, part in enumerate(ENCODERS, 1) if card.files.get(part) != card.path]
+    return not name.startswith(tuple(elsewhere))
 
 
 def _behind_the_last(card: Card) -> re.Pattern[str]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impasto.errors import ModelFileError, Problem
-from impasto.families.card import TITLES, Name, Part, Prediction, prediction_of
+from impasto.families import sd3_names
+from impasto.families.card import ENCODERS, TITLES, Name, Part, Prediction, prediction_of
 from impasto.families.single_file import KNOWN, UNET, VAE
 from impasto.weights import header, recognise
 from impasto.weights.header import Header
@@ -55,7 +56,7 @@ def look(path: Path) -> Found:
 
 def inside(name: str) -> bool:
     """Whether a tensor's name says that it belongs to a part of the model."""
-    return name.startswith((UNET, VAE, "cond_stage_model.", "conditioner."))
+    return name.startswith((UNET, VAE, "cond_stage_model.", "conditioner.", "text_encoders."))
 
 
 def _foreign(path: Path, shapes: Shapes) -> tuple[Problem, ...]:
@@ -83,7 +84,9 @@ def _can_be_trained(path: Path, shapes: Shapes) -> None:
     kind = recognise.model(shapes)[1]
     first = shapes.get(f"{UNET}input_blocks.0.0.weight", ())
     wrong = None
-    if kind in ("sd3", "flux", "sdxl-refiner"):
+    if kind == "sd3":
+        return
+    if kind in ("flux", "sdxl-refiner"):
         wrong = f"it is {recognise.FAMILIES[kind]}"
     elif len(first) != 4:
         wrong = "its denoiser is of a kind that is not known"
@@ -96,6 +99,8 @@ def _can_be_trained(path: Path, shapes: Shapes) -> None:
 
 def _family(path: Path, shapes: Shapes) -> Name:
     has = recognise.starts(shapes)
+    if has(f"{UNET}joint_blocks."):
+        return "sd3"
     if has(f"{UNET}label_emb."):
         return "sdxl"
     if has(CLIP["sd2"]):
@@ -115,6 +120,10 @@ def _family(path: Path, shapes: Shapes) -> Name:
 
 def _parts(family: Name, shapes: Shapes) -> list[Part]:
     has = recognise.starts(shapes)
+    if family == "sd3":
+        encoders: dict[Part, bool] = {part: has(sd3_names.ENCODERS[at]) for at, part in enumerate(ENCODERS, start=1)}
+        inside_it = encoders | {"vae": has(f"{VAE}decoder.", f"{VAE}encoder."), "unet": True}
+        return [part for part, held in inside_it.items() if held]
     first, second = CLIP_XL if family == "sdxl" else (CLIP[family], "")
     holds: Mapping[Part, bool] = {
         "unet": True,

@@ -15,7 +15,7 @@ from impasto.families.card import Card
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
 from impasto.families.sd import Lent, Modules, freeze
-from impasto.families.sd3_text import CLIP_G, IDS, T5, Widths
+from impasto.families.sd3_text import CLIP_G, IDS, SEEN, T5, Widths, up_to_end
 from impasto.families.targets import sd3_targets
 from impasto.objectives.process import Process, of_scheduler
 
@@ -35,6 +35,7 @@ class StableDiffusion3:
         self._tokenizers = dict(zip(modules.numbers, modules.tokenizers, strict=True))
         self._lent = Lent(modules.vae, device)
         self._widths = _widths(card)
+        self._masked = model.text_encoder_mask
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
@@ -42,16 +43,20 @@ class StableDiffusion3:
         return self._lent.use()
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
-        """Captions -> {"ids", "ids_2": [N, 77], "ids_3": [N, 256]}, of the text encoders there are."""
+        """Captions -> {"ids", "ids_2": [N, 77], "ids_3": [N, 256]}, of the text encoders there are, and where
+        the settings ask for masks, which of those are seen."""
         found = {}
         for number, tokenizer in self._tokenizers.items():
             if number == T5:
-                found[IDS[number]] = tokenizer(
+                ids = tokenizer(
                     list(captions), padding="max_length", max_length=T5_TOKENS, truncation=True, return_tensors="pt"
                 ).input_ids
             else:
                 pad = 0 if number == CLIP_G else None
-                found[IDS[number]] = text.tokenize(tokenizer, captions, text.WINDOW, pad=pad)[:, 0]
+                ids = text.tokenize(tokenizer, captions, text.WINDOW, pad=pad)[:, 0]
+            found[IDS[number]] = ids
+            if self._masked in ("all", "t5" if number == T5 else "clip"):
+                found[SEEN[number]] = up_to_end(ids, tokenizer.eos_token_id)
         return found
 
     def encode(self, cond: Conditioning) -> Conditioning:

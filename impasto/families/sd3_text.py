@@ -66,6 +66,12 @@ def encode(encoders: Mapping[int, Any], cond: Conditioning, widths: Widths) -> d
     return {"states": torch.cat([padded, behind], dim=1), "pooled": torch.cat(pools, dim=-1)}
 
 
+def up_to_end(ids: Tensor, end: int) -> Tensor:
+    """1 for tokens up to the first end mark, and 0 behind it, [N, L]."""
+    last = (ids == end).int().argmax(dim=1)
+    return (torch.arange(ids.shape[1], device=ids.device) <= last[:, None]).long()
+
+
 def _told(encoder: Any, number: int, cond: Conditioning) -> tuple[Tensor, Tensor]:
     """States [N, L, D] of one encoder and, of CLIP, the pooled text [N, P]."""
     ids, seen = cond[IDS[number]], cond.get(SEEN[number])

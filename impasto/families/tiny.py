@@ -97,7 +97,7 @@ def single_file(folder: Path, path: Path, *, dtype: torch.dtype = torch.float32)
     found: dict[str, torch.Tensor] = {}
     for part, module in loaded.items():
         places = loading.original_table(replace(card, original=True), part, module)
-        found |= original_names.fuse(places, dict(module.named_parameters()))
+        found |= original_names.fuse(places, module.state_dict())
     save_file({name: value.detach().to(dtype).contiguous() for name, value in found.items()}, path)
     return path
 

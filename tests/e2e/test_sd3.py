@@ -148,6 +148,15 @@ def test_a_resume_is_exact_and_previews_are_drawn(base: Path, pictures: Path) ->
     assert len(list(RunFolder.open(whole).path.rglob("*.png"))) >= 3
 
 
+def test_a_run_on_a_single_file_is_the_run_on_the_folder(base: Path, pictures: Path) -> None:
+    one = tiny.single_file(base, pictures.parent / "one.safetensors")
+    single = {"path": str(one), "config_path": str(base), "precision": "fp32"}
+    runs = [config(base, pictures, "folder"), config(base, pictures, "file", model=single)]
+    held = [written(train(run, pictures)) for run in runs]
+    assert held[0].keys() == held[1].keys()
+    assert all(torch.allclose(value, held[1][name], atol=1e-4) for name, value in held[0].items())
+
+
 @pytest.mark.parametrize("missing", ["text_encoder", "text_encoder_2", "text_encoder_3"])
 def test_a_text_encoder_may_be_missing(base: Path, pictures: Path, missing: str) -> None:
     some = pictures.parent / "some"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from impasto.families import sd3_text
+from impasto import families
+from impasto.errors import ModelFileError
+from impasto.families import detect, sd3_text, tiny
+from impasto.families.config import Model
 from impasto.families.sd3_text import CLIP_G, CLIP_L, T5, Widths
 from impasto.families.tiny import byte_tokenizer
 
@@ -113,3 +117,25 @@ def test_tokens_that_are_not_seen_change_nothing_before_them(
         sd3_text.encode(encoders, cond, WIDTHS)["states"][0, 77:81],
         sd3_text.encode(encoders, other, WIDTHS)["states"][0, 77:81], atol=1e-6,
     )  # fmt: skip
+
+
+def test_a_mask_ends_with_the_end_mark() -> None:
+    ids = torch.tensor([[7, 5, 9, 9, 9], [7, 5, 6, 9, 0], [7, 9, 0, 0, 0]])
+    assert sd3_text.up_to_end(ids, 9).tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("mask", "seen"), [("none", set()), ("t5", {"seen_3"}), ("clip", {"seen", "seen_2"})])
+def test_masks_are_told_where_they_are_asked_for(tmp_path: Path, mask: str, seen: set[str]) -> None:
+    model = Model.model_validate({"path": str(tiny.stable_diffusion_3(tmp_path / "base")), "text_encoder_mask": mask})
+    family = families.load(detect.look(model), model, device=torch.device("cpu"), dtype=torch.float32)
+    cond = family.tokenize(["a red thing"])
+    assert {name for name in cond if name.startswith("seen")} == seen
+    plain = {name: value for name, value in cond.items() if name not in seen}
+    same = torch.allclose(family.encode(cond)["states"], family.encode(plain)["states"], atol=1e-5)
+    assert same is (mask == "none")
+
+
+def test_families_without_masks_refuse_them(tiny_base: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"E-MOD-107.*text_encoder_mask"):
+        detect.look(Model(path=str(tiny_base), text_encoder_mask="t5"))

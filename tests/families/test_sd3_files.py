@@ -1,0 +1,121 @@
+"""Published checkpoints of Stable Diffusion 3 are found and complete, with text encoders inside or beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from impasto.errors import ModelFileError
+from impasto.families import detect, loading, sd3_names, tiny
+from impasto.families.card import Card
+from impasto.families.config import Model
+from impasto.families.sd import Modules
+from impasto.families.single_file import UNET
+from tests.families import sparse
+from tests.families.test_single_file import check
+from tests.weights.listings import listing
+
+CLIPS = {"clip_l_path": "clip_l.original", "clip_g_path": "clip_g.original"}
+
+
+def card_of(folder: Path, name: str, *, t5: bool = False, **given: str) -> Card:
+    beside = {key: str(sparse.write(folder / f"{key}.safetensors", listing(file))) for key, file in given.items()}
+    if t5:
+        beside["config_path"] = str(described(folder / "described", name))
+    path = sparse.write(folder / "x.safetensors", listing(name))
+    return detect.look(Model.model_validate({"path": str(path), **beside}))
+
+
+def described(folder: Path, name: str) -> Path:
+    """Description files as published folders have them."""
+    configs = detect.packaged("sd3")
+    scheduler = configs.pop("scheduler")
+    configs["transformer"] = sd3_names.measures(listing(name), UNET).config()
+    for part, values in configs.items():
+        (folder / part).mkdir(parents=True)
+        (folder / part / "config.json").write_text(json.dumps(values))
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "version"),
+    [
+        ("sd3-medium.original.incl-clips", {}, "sd3-medium"),
+        ("sd3-medium.original", CLIPS, "sd3-medium"),
+        ("sd35-medium.original", CLIPS, "sd3.5-medium"),
+        ("sd35-large.original", CLIPS, "sd3.5-large"),
+        ("sd35-large.original", {"clip_g_path": "clip_g.original"}, "sd3.5-large"),
+    ],
+)
+def test_a_published_checkpoint_is_found_and_complete(
+    tmp_path: Path, name: str, given: dict[str, str], version: str
+) -> None:
+    card = card_of(tmp_path, name, **given)
+    assert (card.family, card.prediction, card.called.version) == ("sd3", "flow", version)
+    assert (card.resolution, card.step, card.factor, card.channels) == (1024, 16, 8, 16)
+    assert card.encoders == (("text_encoder_2",) if len(given) == 1 else ("text_encoder", "text_encoder_2"))
+    check(card)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("sd3-medium.original.incl-clips-t5", {}),
+        ("sd3-medium.original.incl-clips", {"t5_path": "t5xxl.original"}),
+        ("sd35-medium.original", {**CLIPS, "t5_path": "t5xxl.original.shared-only"}),
+    ],
+)
+def test_t5_may_be_inside_or_beside(tmp_path: Path, name: str, given: dict[str, str]) -> None:
+    card = card_of(tmp_path, name, t5=True, **given)
+    assert card.encoders == ("text_encoder", "text_encoder_2", "text_encoder_3")
+    check(card)
+    with pytest.raises(ModelFileError, match=r"E-MOD-105.*T5 needs its tokenizer"):
+        card_of(tmp_path, name, **given)
+
+
+def test_without_any_text_encoder_it_cannot_be_trained(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"E-MOD-105.*without a text encoder.*model\.clip_l_path"):
+        card_of(tmp_path, "sd35-medium.original")
+
+
+def test_a_text_encoder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = sparse.write(tmp_path / "x.safetensors", listing("sd35-medium.original"))
+    with pytest.raises(ModelFileError, match=r"E-MOD-101.*no\.safetensors"):
+        detect.look(Model(path=str(path), clip_l_path=tmp_path / "no.safetensors"))
+
+
+@pytest.mark.parametrize(("given", "code"), [("clip_g.original", "E-MOD-109"), ("lora.sd15.kohya", "E-MOD-108")])
+def test_the_wrong_text_encoder_is_refused(tmp_path: Path, given: str, code: str) -> None:
+    card = card_of(tmp_path, "sd35-medium.original", **{**CLIPS, "clip_l_path": given})
+    with pytest.raises(ModelFileError, match=code):
+        check(card)
+
+
+def test_every_number_of_a_file_is_that_of_the_folder(tmp_path: Path) -> None:
+    folder = tiny.stable_diffusion_3(tmp_path / "base")
+    one = tiny.single_file(folder, tmp_path / "one.safetensors")
+    models = Model(path=str(folder)), Model(path=str(one), config_path=folder)
+    first, second = (Modules.load(detect.look(each), torch.float32, torch.device("cpu")) for each in models)
+    assert first.numbers == second.numbers == (1, 2, 3)
+    for a, b in zip((first.unet, first.vae, *first.encoders), (second.unet, second.vae, *second.encoders), strict=True):
+        own, other = a.state_dict(), b.state_dict()
+        assert own.keys() == other.keys()
+        assert all(torch.equal(value, other[name]) for name, value in own.items())
+
+
+def test_a_projection_that_files_leave_out_changes_nothing(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny.stable_diffusion_3(tmp_path / "base", t5=False)
+    one = tiny.single_file(folder, tmp_path / "one.safetensors")
+    held = load_file(one)
+    del held[f"{sd3_names.ENCODERS[1]}{sd3_names.PROJECTION}"]
+    save_file(held, one)
+    card = detect.look(Model(path=str(one), config_path=folder))
+    found = loading.load(card, card.configs, dtype=torch.float32, device=torch.device("cpu"))["text_encoder"]
+    assert torch.equal(found.text_projection.weight, torch.eye(16))
