@@ -31,7 +31,7 @@ class Model(Section):
 
     path: Annotated[str, Field(min_length=1, max_length=4096)] = "pocket"
     """The base: `pocket` (the small model that comes with impasto), a `.safetensors` checkpoint, or a folder in
-    diffusers' layout; Stable Diffusion 1.x, 2.x or XL. A relative path starts at the folder of the settings file, or on
+    diffusers' layout; Stable Diffusion 1.x, 2.x, XL or 3. A relative path starts at the folder of the settings file, or on
     the command line at the current folder."""
 
     vae_path: FilePath | None = None

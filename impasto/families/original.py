@@ -18,7 +18,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 CLIP = {"sd1": "cond_stage_model.transformer.", "sd2": "cond_stage_model.model."}
 CLIP_XL = ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.")
 COMPLETE = "get the complete checkpoint: U-Net, VAE and text encoder in one file"
-ANOTHER = "use a Stable Diffusion 1.x, 2.x or XL base model"
+ANOTHER = "use a Stable Diffusion 1.x, 2.x, XL or 3 base model"
 
 
 @dataclass(frozen=True)

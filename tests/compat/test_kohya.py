@@ -10,12 +10,12 @@ from impasto.cli.main import app
 from impasto.compat import kohya, page
 
 FLAGS = (Path(__file__).parent / "sd-scripts-flags.txt").read_text("utf-8").split()
-"""The options of its training scripts for adapters (SD 1 and 2, SDXL, FLUX), February 2026."""
+"""The options of its training scripts for adapters (SD 1 and 2, SDXL, SD 3, FLUX), February 2026."""
 
 
 def test_every_option_is_in_the_table_exactly_once() -> None:
     assert Counter(row.flag for row in kohya.rows()) == Counter(FLAGS)
-    assert len(FLAGS) == 215
+    assert len(FLAGS) == 225
 
 
 def test_every_setting_that_is_named_exists() -> None:
