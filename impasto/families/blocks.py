@@ -53,3 +53,20 @@ def joint_blocks(transformer: Any) -> Number:
         return None
 
     return number
+
+
+def flux_blocks(transformer: Any) -> Number:
+    """The same in FLUX.1: the blocks with layers for words and pictures apart (19 double ones) are the way down, those
+    that share them (38 single ones) the way up, and nothing lies between."""
+    double, single = len(transformer.transformer_blocks), len(transformer.single_transformer_blocks)
+    counted = Numbering(double, 0, single)
+
+    def number(path: str) -> Block | None:
+        match path.split("."):
+            case ["transformer_blocks", at, *_]:
+                return Block(counted.number("down", int(at)), "down", int(at), counted)
+            case ["single_transformer_blocks", at, *_]:
+                return Block(counted.number("up", int(at)), "up", int(at), counted)
+        return None
+
+    return number

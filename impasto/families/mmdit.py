@@ -81,14 +81,16 @@ def _join(attention: Any) -> None:
     for name, three in JOINED.items():
         parts: list[nn.Linear | None] = [getattr(attention, each, None) for each in three]
         if found := [part for part in parts if part is not None]:
-            setattr(attention, name, _joined(found))
+            setattr(attention, name, joined(found))
             for each in three:
                 delattr(attention, each)
     attention.set_processor(JointAttention())
 
 
 @torch.no_grad()
-def _joined(parts: Iterable[nn.Linear]) -> nn.Linear:
+def joined(parts: Iterable[nn.Linear]) -> nn.Linear:
+    """One layer with the outputs of all `parts`, one after another."""
+    parts = list(parts)
     weight = torch.cat([part.weight for part in parts])
     bias = torch.cat([part.bias for part in parts])
     found = nn.Linear(weight.shape[1], weight.shape[0], device="meta")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from torch import nn
 
 from impasto.adapters.targets import Part, Role, Target
-from impasto.families import sd3_names, single_file
-from impasto.families.blocks import Number, joint_blocks, unet_blocks
+from impasto.families import flux_names, sd3_names, single_file
+from impasto.families.blocks import Number, flux_blocks, joint_blocks, unet_blocks
 from impasto.families.names import kohya_name
 
 USUAL = frozenset({
@@ -35,6 +35,9 @@ ROLES: Mapping[str, Role] = {
     "conv2": "resnet",
     "conv_shortcut": "resnet",
     "conv": "conv",
+    "norm": "modulation",
+    "linear2": "projection",
+    "x_embedder": "embedding",
     "pos_embed": "embedding",
     "time_text_embed": "embedding",
     "context_embedder": "embedding",
@@ -73,6 +76,30 @@ def sd3_targets(transformer: nn.Module, encoders: Mapping[int, nn.Module]) -> li
                     role="projection" if path == "proj_out" else _role(path),
                     module=module,
                     default=path.startswith("transformer_blocks."),
+                    block=blocks(path),
+                )
+            )
+    for number, encoder in sorted(encoders.items()):
+        found += select("text_encoder", encoder, encoder=number)
+    return found
+
+
+def flux_targets(transformer: nn.Module, encoders: Mapping[int, nn.Module]) -> list[Target]:
+    """Every layer of FLUX.1 that an adapter may ride on: those of the blocks, and with the preset `full` those around
+    them. The denoiser is in the published shape (`impasto/families/flux_shape.py`); `encoders` are the text encoders
+    by the number in their names: CLIP-L is 1, T5 3."""
+    blocks = flux_blocks(transformer)
+    found = []
+    for path, module in transformer.named_modules():
+        if isinstance(module, nn.Linear):
+            found.append(
+                Target(
+                    name=kohya_name("unet", flux_names.published([path])[path]),
+                    path=path,
+                    part="unet",
+                    role="projection" if path == "proj_out" else _role(path),
+                    module=module,
+                    default=blocks(path) is not None,
                     block=blocks(path),
                 )
             )
