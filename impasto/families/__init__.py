@@ -38,6 +38,10 @@ def assemble(card: Card, model: Model, modules: Modules, device: torch.device) -
             from impasto.families.sd3 import StableDiffusion3
 
             return StableDiffusion3(card, model, modules, device)
+        case "flux":
+            from impasto.families.flux import Flux
+
+            return Flux(card, model, modules, device)
 
 
 def layers(card: Card, modules: Modules) -> list[Target]:
@@ -62,6 +66,8 @@ def _layers(family: Name, modules: Modules) -> list[Target]:
             return targets.sdxl_targets(modules.unet, modules.encoders)
         case "sd3":
             return targets.sd3_targets(modules.unet, dict(zip(modules.numbers, modules.encoders, strict=True)))
+        case "flux":
+            return targets.flux_targets(modules.unet, dict(zip(modules.numbers, modules.encoders, strict=True)))
 
 
 def pipeline(card: Card, modules: Modules) -> Any:
@@ -69,6 +75,7 @@ def pipeline(card: Card, modules: Modules) -> Any:
     from diffusers import (
         DDIMScheduler,
         FlowMatchEulerDiscreteScheduler,
+        FluxPipeline,
         StableDiffusion3Pipeline,
         StableDiffusionPipeline,
         StableDiffusionXLPipeline,
@@ -95,4 +102,11 @@ def pipeline(card: Card, modules: Modules) -> Any:
                 scheduler=FlowMatchEulerDiscreteScheduler(shift=float(card.scheduler.get("shift", 1.0))),
                 text_encoder=encoders.get(1), text_encoder_2=encoders.get(2), text_encoder_3=encoders.get(3),
                 tokenizer=tokenizers.get(1), tokenizer_2=tokenizers.get(2), tokenizer_3=tokenizers.get(3),
+            )  # fmt: skip
+        case "flux":
+            clip, t5 = modules.encoders
+            return FluxPipeline(
+                transformer=modules.unet, vae=modules.vae, text_encoder=clip, text_encoder_2=t5,
+                scheduler=FlowMatchEulerDiscreteScheduler.from_config(dict(card.scheduler)),
+                tokenizer=modules.tokenizers[0], tokenizer_2=modules.tokenizers[1],
             )  # fmt: skip

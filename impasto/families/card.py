@@ -11,7 +11,7 @@ from impasto.errors import Problem
 from impasto.families import sd3_names
 
 Part = Literal["unet", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"]
-Name = Literal["sd1", "sd2", "sdxl", "sd3"]
+Name = Literal["sd1", "sd2", "sdxl", "sd3", "flux"]
 Prediction = Literal["epsilon", "v", "flow"]
 
 TITLES: Mapping[Name, str] = {
@@ -19,6 +19,7 @@ TITLES: Mapping[Name, str] = {
     "sd2": "Stable Diffusion 2.x",
     "sdxl": "Stable Diffusion XL",
     "sd3": "Stable Diffusion 3",
+    "flux": "FLUX.1",
 }
 ENCODERS: tuple[Part, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
@@ -103,7 +104,7 @@ class Card:
     @property
     def read_by_diffusers(self) -> bool:
         """Whether diffusers loads adapters of it in the layout in which they are written."""
-        return self.family != "sd3"
+        return self.family not in ("sd3", "flux")
 
     @property
     def called(self) -> Called:
@@ -111,6 +112,8 @@ class Card:
         if self.family == "sd3":
             version = sd3_names.version_of(self.configs["unet"])
             return Called(version, f"stable-diffusion-{version.removeprefix('sd')}")
+        if self.family == "flux":
+            return Called("flux1", "flux-1-dev" if self.configs["unet"].get("guidance_embeds") else "flux-1-schnell")
         return CALLED[self.family, self.prediction]
 
     def weights(self, part: Part) -> Path:

@@ -48,6 +48,14 @@ TRANSFORMER_SIZES: Mapping[str, int] = {
 }  # fmt: skip
 """The same of a denoiser that is a transformer."""
 
+FLUX_SIZES: Mapping[str, int] = {
+    "in_channels": 1024, "num_layers": 256, "num_single_layers": 256, "num_attention_heads": 1024,
+    "attention_head_dim": 1024, "joint_attention_dim": 65536, "pooled_projection_dim": 65536,
+}  # fmt: skip
+"""The same of FLUX.1's."""
+
+FLUX = "FluxTransformer2DModel"
+
 SMALL = 64
 """Latents a side of the smaller Stable Diffusion 2.x, the one that predicts noise."""
 
@@ -61,7 +69,7 @@ def look(model: Model) -> Card:
     if card.family != "sd3" and (model.text_encoder_mask != "none"):
         what = f"{TITLES[card.family]} has no masks in its text encoders"
         raise ModelFileError(Problem("E-MOD-107", what, "model.text_encoder_mask", 'text_encoder_mask = "none"'))
-    if card.family in ("sdxl", "sd3") and (wrong := _not_with(card.family, model)):
+    if card.family in ("sdxl", "sd3", "flux") and (wrong := _not_with(card.family, model)):
         raise ModelFileError(*wrong)
     return card
 
@@ -79,12 +87,16 @@ def _looked(model: Model) -> Card:
 
 
 def _not_with(family: Name, model: Model) -> list[Problem]:
-    """Settings that Stable Diffusion XL and 3 do not know."""
+    """Settings that Stable Diffusion XL, 3 and FLUX.1 do not know."""
     wrong = []
     if family == "sd3" and model.max_tokens != 75:
         what = "Stable Diffusion 3 reads 75 tokens with CLIP, and 256 with T5"
         wrong.append(Problem("E-MOD-107", what, "model.max_tokens", "max_tokens = 75"))
-    if model.clip_skip > 2:
+    if family == "flux" and (model.max_tokens != 75 or model.clip_skip != 1):
+        what = "FLUX.1 reads 77 tokens with CLIP and 512 (dev) or 256 (schnell) with T5, always the last layer"
+        name, value = ("max_tokens", 75) if model.max_tokens != 75 else ("clip_skip", 1)
+        wrong.append(Problem("E-MOD-107", what, f"model.{name}", f"{name} = {value}"))
+    elif model.clip_skip > 2:
         what = f"{TITLES[family]} always reads the layer before the last (which clip_skip 2 means too)"
         wrong.append(Problem("E-MOD-107", what, "model.clip_skip", "clip_skip = 1"))
     if model.emphasis != "off":
@@ -106,6 +118,8 @@ def _folder(folder: Path, model: Model) -> Card:
     configs, scheduler = _described(folder)
     family = _family(folder, configs)
     files: dict[Part, Path] = {part: _weights(_own_folder(folder, part), part) for part in configs}
+    if family == "flux":
+        files["text_encoder_3"] = _weights(folder / "text_encoder_2", "text_encoder_3")
     _has_weights(files)
     return _card(model, folder, family, configs, scheduler, files, tokenizers=folder)
 
@@ -188,7 +202,7 @@ def _card(
         path=path,
         family=family,
         name="pocket" if model.path == "pocket" else path.resolve().stem if path.is_file() else path.resolve().name,
-        resolution=int(configs["unet"]["sample_size"]) * factor,
+        resolution=_resolution(configs, factor),
         step=factor * _divisor(configs["unet"]),
         factor=factor,
         prediction=_prediction(model, scheduler),
@@ -220,6 +234,8 @@ def _described(folder: Path) -> tuple[dict[Part, dict[str, Any]], dict[str, Any]
     some = (folder / TRANSFORMER).is_dir()  # of those, any text encoder may be missing
     parts += [part for part in ENCODERS if (part == "text_encoder" and not some) or (folder / part).is_dir()]
     configs = {part: _read(_own_folder(folder, part) / "config.json") for part in parts}
+    if configs["unet"].get("_class_name") == FLUX and "text_encoder_2" in configs:
+        configs["text_encoder_3"] = configs.pop("text_encoder_2")  # T5 is the third of all families
     return configs, _read(folder / "scheduler" / "scheduler_config.json")
 
 
@@ -229,8 +245,17 @@ def _own_folder(folder: Path, part: Part) -> Path:
     return instead if part == "unet" and instead.is_dir() else folder / part
 
 
+def _resolution(configs: Mapping[Part, Mapping[str, Any]], factor: int) -> int:
+    """Pixels of a side a base was made for. FLUX.1's denoiser does not say; its VAE does."""
+    if configs["unet"].get("_class_name") == FLUX:
+        return int(configs["vae"]["sample_size"])
+    return int(configs["unet"]["sample_size"]) * factor
+
+
 def _divisor(unet: Mapping[str, Any]) -> int:
     """What the sides of latents are divided by in a denoiser."""
+    if unet.get("_class_name") == FLUX:
+        return 2  # a token is 2 by 2 latents
     if "patch_size" in unet:
         return int(unet["patch_size"])
     return int(2 ** (len(unet["block_out_channels"]) - 1))
@@ -257,6 +282,8 @@ def _family(folder: Path, configs: Mapping[Part, Mapping[str, Any]]) -> Name:
     unet = configs["unet"]
     if unet.get("_class_name") == "SD3Transformer2DModel" and any(part in configs for part in ENCODERS):
         return "sd3"
+    if unet.get("_class_name") == FLUX:
+        return _flux(folder, configs)
     widths = [configs[part].get("hidden_size") for part in ENCODERS if part in configs]
     width = sum(each for each in widths if type(each) is int)
     wrong = None
@@ -275,10 +302,23 @@ def _family(folder: Path, configs: Mapping[Part, Mapping[str, Any]]) -> Name:
     return "sd2" if unet.get("use_linear_projection") else "sd1"
 
 
+def _flux(folder: Path, configs: Mapping[Part, Mapping[str, Any]]) -> Name:
+    takes, latents = configs["unet"].get("in_channels"), configs["vae"].get("latent_channels")
+    wrong = None
+    if type(latents) is not int or takes != 4 * latents:
+        wrong = f"its denoiser takes {ascii(takes)[:20]} channels, as FLUX.1 Fill, Canny and Depth do"
+    elif not {"text_encoder", "text_encoder_3"} <= configs.keys():
+        wrong = "it is FLUX.1 without both of its text encoders"
+    if wrong:
+        raise ModelFileError(Problem("E-MOD-103", f"{wrong}, which cannot be trained yet", str(folder), ANOTHER))
+    return "flux"
+
+
 def _has_sizes(file: Path, part: Part, values: Mapping[str, Any]) -> None:
     """The numbers a part is built from, within what any model has: nothing is built by a description gone wild."""
-    transformer = part == "unet" and values.get("_class_name") == "SD3Transformer2DModel"
-    for key, most in (TRANSFORMER_SIZES if transformer else SIZES[part]).items():
+    denoisers = {"SD3Transformer2DModel": TRANSFORMER_SIZES, FLUX: FLUX_SIZES}
+    usual = SIZES[part]
+    for key, most in (denoisers.get(values.get("_class_name", ""), usual) if part == "unet" else usual).items():
         found = values.get(key)
         sizes = found if key == "block_out_channels" and isinstance(found, list) and len(found) <= 16 else [found]
         if not sizes or not all(type(each) is int and 0 < each <= most for each in sizes):

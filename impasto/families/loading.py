@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from impasto.errors import ModelFileError, Problem
-from impasto.families import mmdit, sd3_names, single_file
+from impasto.families import flux_shape, mmdit, sd3_names, single_file
 from impasto.families.card import ENCODERS, Card, Part
 from impasto.families.original import CLIP, CLIP_XL, inside
 from impasto.families.sd3_names import PROJECTION, SHARED
@@ -27,7 +27,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Table = dict[str, Place]
 """Where each tensor of a module lies in a file."""
 
-DENOISERS = {each: each for each in ("UNet2DConditionModel", "SD3Transformer2DModel")}
+DENOISERS = {each: each for each in ("UNet2DConditionModel", "SD3Transformer2DModel", "FluxTransformer2DModel")}
 """Classes of diffusers that a description may name."""
 
 SHOWN = 3
@@ -77,7 +77,13 @@ def kind_of(part: Part, config: Mapping[str, Any]) -> Any:
 
 def shaped(denoiser: Any) -> Any:
     """A denoiser in the shape that adapters are published for."""
-    return mmdit.join(denoiser) if type(denoiser).__name__ == "SD3Transformer2DModel" else denoiser
+    match type(denoiser).__name__:
+        case "SD3Transformer2DModel":
+            return mmdit.join(denoiser)
+        case "FluxTransformer2DModel":
+            return flux_shape.join(denoiser)
+        case _:
+            return denoiser
 
 
 def parts(card: Card) -> dict[Part, Any]:

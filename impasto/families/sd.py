@@ -199,7 +199,8 @@ def _tokenizer(card: Card, part: Part) -> Any:
         return text.own_tokenizer()
     from transformers import AutoTokenizer, CLIPTokenizer
 
-    folder = part.replace("text_encoder", "tokenizer")
+    lies = part if card.original else card.weights(part).parent.name
+    folder = lies.replace("text_encoder", "tokenizer")
     if part == "text_encoder_3":
         return AutoTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)
     return CLIPTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)

@@ -80,6 +80,31 @@ def stable_diffusion_3(folder: Path, *, seed: int = 0, t5: bool = True) -> Path:
     return folder
 
 
+def flux(folder: Path, *, seed: int = 0, dev: bool = True) -> Path:
+    """Write a FLUX.1 dev or schnell of the same size: CLIP, T5, and a transformer of both kinds of blocks."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextModel, T5Config, T5EncoderModel
+
+    torch.manual_seed(seed)
+    transformer = FluxTransformer2DModel(
+        in_channels=64, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=24, pooled_projection_dim=16, guidance_embeds=dev, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    vae = _vae(
+        latent_channels=16, use_quant_conv=False, use_post_quant_conv=False, scaling_factor=0.3611, shift_factor=0.1159
+    )
+    first, second = byte_tokenizer(), _t5_tokenizer()
+    reader = T5Config(
+        vocab_size=len(second), d_model=24, d_kv=8, d_ff=16, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+    )
+    FluxPipeline(
+        transformer=transformer, vae=vae, text_encoder=CLIPTextModel(_text(first, 16)), tokenizer=first,
+        text_encoder_2=T5EncoderModel(reader), tokenizer_2=second,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if dev else 1.0, use_dynamic_shifting=dev),
+    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    return folder
+
+
 def single_file(folder: Path, path: Path, *, dtype: torch.dtype = torch.float32) -> Path:
     """Write a miniature once more, as one file in the original layout."""
     from dataclasses import replace

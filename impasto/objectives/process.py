@@ -27,6 +27,9 @@ class Process(Protocol):
     shift: float
     """How far samplers lean towards noisy timesteps; 1 spaces them evenly."""
 
+    by_size: bool
+    """Whether they lean as FLUX.1 does instead, the further the larger the picture."""
+
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """How much of the signal and how much noise there is at `t`, each [N]."""
         ...
@@ -67,6 +70,7 @@ class Ddpm:
         assert prediction != "flow", "a flow has no such schedule"
         self.prediction: Prediction = prediction
         self.shift = 1.0
+        self.by_size = False
         self.steps = len(exact)
         self.alphas_cumprod = exact
         self._signal = exact.sqrt().float().to(device)
@@ -167,9 +171,13 @@ class Flow:
 
     prediction: Prediction = "flow"
 
-    def __init__(self, *, shift: float = 1.0, steps: int = 1000, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self, *, shift: float = 1.0, by_size: bool = False, steps: int = 1000,
+        device: torch.device | str | None = None,
+    ) -> None:  # fmt: skip
         self.steps = steps
         self.shift = shift
+        self.by_size = by_size
         self._sigma = (torch.arange(1, steps + 1, dtype=torch.float64) / steps).float().to(device)
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,7 +215,8 @@ def of_scheduler(
 ) -> Process:
     """The process that a diffusers scheduler's configuration describes, with this prediction."""
     if prediction == "flow":
-        return Flow(shift=float(config.get("shift", 1.0)), device=device)
+        by_size = bool(config.get("use_dynamic_shifting", False))
+        return Flow(shift=float(config.get("shift", 1.0)), by_size=by_size, device=device)
     return Ddpm.from_scheduler(config, prediction=prediction, device=device)
 
 

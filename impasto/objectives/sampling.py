@@ -20,6 +20,7 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor
 
+from impasto.objectives.densities import flux_shift
 from impasto.objectives.process import Process
 
 Sampler = Literal["ddim", "euler", "dpm++2m"]
@@ -47,7 +48,9 @@ def sample(
     `poll` is called before each of them and may raise to stop. Raises ValueError if the process has fewer timesteps
     than `steps`.
     """
-    spaced = [leaning(t, process.steps, process.shift) for t in trailing(process.steps, steps)]
+    height, width = noise.shape[-2:]
+    shift = flux_shift((height, width)) if process.by_size else process.shift
+    spaced = [leaning(t, process.steps, shift) for t in trailing(process.steps, steps)]
     falling = torch.tensor(spaced, device=noise.device)
     path = falling[:, None].expand(-1, len(noise))  # [steps, N]
     match sampler:
