@@ -78,7 +78,7 @@ class Flux:
             guidance=torch.full_like(sigma, GUIDANCE) if self._guided else None,
             return_dict=False,
         )[0]
-        return F.pixel_shuffle(answer.transpose(1, 2).unflatten(2, (height, width)), 2)
+        return F.pixel_shuffle(answer.transpose(1, 2).reshape(len(x), -1, height, width), 2)
 
     def targets(self) -> list[Target]:
         """Every layer an adapter may ride on."""

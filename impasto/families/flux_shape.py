@@ -98,7 +98,8 @@ def join(transformer: Any) -> Any:
 
 def _heads(fused: Tensor, head: int) -> list[Tensor]:
     """[N, L, 3 D] -> queries, keys and values, each [N, L, heads, D / heads]."""
-    return [each.unflatten(2, (-1, head)) for each in fused.chunk(3, dim=2)]
+    rows, length, _ = fused.shape
+    return [each.reshape(rows, length, -1, head) for each in fused.chunk(3, dim=2)]
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, places: Places | None, mask: Tensor | None) -> Tensor:
@@ -107,5 +108,5 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, places: Places | None, ma
 
     if places is not None:
         query, key = (apply_rotary_emb(each, places, sequence_dim=1) for each in (query, key))
-    turned = (each.transpose(1, 2) for each in (query, key, value))
-    return F.scaled_dot_product_attention(*turned, attn_mask=mask).transpose(1, 2).flatten(2).to(query.dtype)
+    query, key, value = (each.transpose(1, 2) for each in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)

@@ -145,3 +145,31 @@ def test_checkpointed_blocks_give_the_same_gradients() -> None:
         assert x.grad is not None
         found.append(x.grad)
     assert torch.allclose(found[0], found[1], atol=1e-6)
+
+
+def test_diffusers_reads_the_layout_as_it_was_trained() -> None:
+    from diffusers import FluxPipeline
+
+    rolls = torch.Generator().manual_seed(0)
+    mine: dict[str, Tensor] = {}
+    for name, shape in listing("lora.flux.kohya.te-clip-t5").items():
+        if "_blocks_0_" in name:
+            mine[name] = torch.randn(shape, generator=rolls) if shape else torch.tensor(2.0)
+    theirs = FluxPipeline.lora_state_dict(dict(mine))
+    parts = {
+        "lora_unet_double_blocks_0_img_attn_qkv": [f"transformer_blocks.0.attn.to_{each}" for each in "qkv"],
+        "lora_unet_double_blocks_0_txt_attn_qkv": [f"transformer_blocks.0.attn.add_{each}_proj" for each in "qkv"],
+        "lora_unet_single_blocks_0_linear1": [
+            *(f"single_transformer_blocks.0.attn.to_{each}" for each in "qkv"),
+            "single_transformer_blocks.0.proj_mlp",
+        ],
+        "lora_unet_single_blocks_0_linear2": ["single_transformer_blocks.0.proj_out"],
+    }
+    for name, paths in parts.items():
+        down, up = (mine[f"{name}.lora_{each}.weight"] for each in ("down", "up"))
+        x = torch.randn(down.shape[1], generator=rolls)
+        added = [
+            theirs[f"transformer.{path}.lora_B.weight"] @ (theirs[f"transformer.{path}.lora_A.weight"] @ x)
+            for path in paths
+        ]
+        assert torch.allclose(torch.cat(added), 0.5 * up @ (down @ x), rtol=1e-4, atol=1e-3)
