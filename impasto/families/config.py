@@ -31,8 +31,8 @@ class Model(Section):
 
     path: Annotated[str, Field(min_length=1, max_length=4096)] = "pocket"
     """The base: `pocket` (the small model that comes with impasto), a `.safetensors` checkpoint, or a folder in
-    diffusers' layout; Stable Diffusion 1.x, 2.x, XL or 3. A relative path starts at the folder of the settings file, or on
-    the command line at the current folder."""
+    diffusers' layout; Stable Diffusion 1.x, 2.x, XL or 3. A relative path starts at the folder of the settings file, or
+    on the command line at the current folder."""
 
     vae_path: FilePath | None = None
     """Another VAE than the base's own: a `.safetensors` file or a folder. Checkpoints without a VAE need one."""
