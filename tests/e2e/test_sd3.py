@@ -179,6 +179,20 @@ def test_a_run_on_a_single_file_is_the_run_on_the_folder(base: Path, pictures: P
     assert all(torch.allclose(value, held[1][name], atol=1e-4) for name, value in held[0].items())
 
 
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"precision": "bf16"},
+        {"precision": "fp16", "text_encoder_precision": "bf16"},
+        {"precision": "bf16", "quantize": "nf4", "quantize_text_encoder": "int8"},
+    ],
+)
+def test_it_trains_in_few_bits(base: Path, pictures: Path, held: dict[str, str]) -> None:
+    folder = train(config(base, pictures, "anna", model={"path": str(base), **held}), pictures)
+    assert told(folder, events.Proven)
+    assert all(0 < each.loss < 10 for each in told(folder, events.Step))
+
+
 @pytest.mark.parametrize("missing", ["text_encoder", "text_encoder_2", "text_encoder_3"])
 def test_a_text_encoder_may_be_missing(base: Path, pictures: Path, missing: str) -> None:
     some = pictures.parent / "some"
