@@ -10,12 +10,10 @@ from typing import Any
 
 from impasto import pocket
 from impasto.errors import ModelFileError, Problem
-from impasto.families import original, sd3_names
+from impasto.families import original
 from impasto.families.card import ENCODERS, TITLES, Card, Name, Part, Prediction, prediction_of
 from impasto.families.config import Model
 from impasto.families.original import ANOTHER
-from impasto.families.single_file import UNET
-from impasto.weights import header
 
 __all__ = ["Card", "Part", "look", "packaged"]
 
@@ -130,9 +128,7 @@ def _file(path: Path, model: Model) -> Card:
     if model.config_path is None:
         given = packaged(found.family)
         scheduler = given.pop("scheduler")
-        if found.family == "sd3":
-            shapes = {name: entry.shape for name, entry in header.read(path).tensors.items()}
-            given["unet"] = sd3_names.measures(shapes, UNET).config()
+        given |= {} if found.unet is None else {"unet": dict(found.unet)}
         configs: dict[Part, dict[str, Any]] = {part: given[part] for part in WEIGHTS if part in given}
     else:
         configs, scheduler = _described(model.config_path.expanduser())

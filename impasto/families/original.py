@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from impasto.errors import ModelFileError, Problem
 from impasto.families import sd3_names
@@ -36,6 +37,9 @@ class Found:
     notes: tuple[Problem, ...] = ()
     """What is odd about it and keeps nobody from training."""
 
+    unet: Mapping[str, Any] | None = None
+    """The denoiser's measures, where the shapes tell all of them."""
+
 
 def look(path: Path) -> Found:
     """What the file is. Raises ModelFileError when it is no base that can be trained, saying what it is instead."""
@@ -50,8 +54,23 @@ def look(path: Path) -> Found:
     _can_be_trained(path, shapes)
     family = _family(path, shapes)
     return Found(
-        family, _prediction(head), "ztsnr" in shapes, frozenset(_parts(family, shapes)), _foreign(path, shapes)
+        family,
+        _prediction(head),
+        "ztsnr" in shapes,
+        frozenset(_parts(family, shapes)),
+        _foreign(path, shapes),
+        _measured(path, shapes) if family == "sd3" else None,
     )
+
+
+def _measured(path: Path, shapes: Shapes) -> dict[str, Any]:
+    """The measures of a transformer. Raises ModelFileError where the tensors that tell them are not as they should."""
+    try:
+        return sd3_names.measures(shapes, UNET).config()
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
+        what = f"a tensor that tells the denoiser's measures is missing or odd ({header.shown(str(error))})"
+        fix = "the file is not complete; get another"
+        raise ModelFileError(Problem("E-MOD-108", what, str(path), fix)) from error
 
 
 def inside(name: str) -> bool:

@@ -90,6 +90,8 @@ def looked(base: str) -> Card:
         wrong = "is a single file, and only bases in folders can be changed or compared yet"
     elif not set(card.encoders) <= set(PARTS):
         wrong = "has several text encoders, and only bases with one can be changed or compared yet"
+    elif not card.read_by_diffusers:
+        wrong = "is of a kind that cannot be changed or compared yet"
     if wrong:
         fix = "name a base of Stable Diffusion 1.x or 2.x as a folder in diffusers' layout"
         raise ModelFileError(Problem("E-MOD-057", wrong, str(card.path), fix))

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from impasto import families
+from impasto.adapters.targets import Target
 from impasto.errors import ModelFileError, Problem
 from impasto.families import detect
 from impasto.families.config import Model
-from impasto.weights import deltas, peft, recognise, stream
+from impasto.weights import deltas, peft, recognise, sd3_layout, stream
 from impasto.weights.header import shown
 from impasto.weights.stream import Reader, Spool
 
@@ -79,6 +80,9 @@ def convert(path: Path, out: Path, to: To, *, base: str | None = None) -> Conver
 
     Raises ModelFileError for other kinds, which diffusers does not read, and for layers that the base has not.
     """
+    card = None if base is None else detect.look(Model(path=base))
+    if card is not None and not card.read_by_diffusers:
+        return _joined(path, out, to, families.outline(card))
     table = places(base)
     with stream.opened(path) as reader, stream.spooled(out, stream.precision_of(reader.head)) as spool:
         if to == "peft":
@@ -128,6 +132,55 @@ def _to_kohya(reader: Reader, spool: Spool, out: Path, table: Mapping[str, Place
         remarks.append(f"the file tells no alpha for {untold} layers; it was taken to be the rank, as diffusers does")
     spool.commit(_noted(reader, "kohya"))
     return Converted(out, len(found.layers), remarks)
+
+
+def _joined(path: Path, out: Path, to: To, targets: list[Target]) -> Converted:
+    """The same for bases whose layers the other layout cuts into several."""
+    with stream.opened(path) as reader, stream.spooled(out, stream.precision_of(reader.head)) as spool:
+        try:
+            return (_split if to == "peft" else _put_together)(reader, spool, out, targets)
+        except KeyError as error:
+            raise _lost(reader, str(error.args[0])) from None
+        except ValueError as error:
+            fix = "train without T5: an adapter rule with `skip` for lora_te3"
+            raise ModelFileError(Problem("E-MOD-051", str(error), str(path), fix)) from None
+
+
+def _split(reader: Reader, spool: Spool, out: Path, targets: list[Target]) -> Converted:
+    found = deltas.layers_of(reader)
+    _check_plain(reader, found, {name: set(kinds) for name, kinds in found.layers.items()})
+    layers = {}
+    for name in found.layers:
+        held = deltas.held(reader, found, name)
+        down = held["lora_down.weight"]
+        layers[name] = (down, held["lora_up.weight"], float(held["alpha"]) if "alpha" in held else float(len(down)))
+    tensors, sizes = sd3_layout.to_diffusers(layers, targets)
+    for name, value in tensors.items():
+        spool.add(name, value, as_is=True)
+    spool.commit(_noted(reader, "peft") | {peft.KEY: peft.written(sizes)})
+    return Converted(out, len(layers), [])
+
+
+def _put_together(reader: Reader, spool: Spool, out: Path, targets: list[Target]) -> Converted:
+    found = recognise.adapter({name: entry.shape for name, entry in reader.head.tensors.items()})
+    if found is None or found.layout != "diffusers":
+        what, fix = "is no adapter in the layout of diffusers", "`impasto inspect` tells what the file is"
+        raise ModelFileError(Problem("E-MOD-050", what, str(reader.path), fix))
+    _check_plain(reader, found, {name: {_kind(kind) for kind in kinds} for name, kinds in found.layers.items()})
+    told = peft.told(reader.path, reader.head.metadata)
+    tensors = {name: reader.tensor(name) for name in reader.head.tensors}
+
+    def alpha(part: str, layer: str, rank: int) -> float:
+        own = told.alpha(part, layer, rank)
+        return float(rank) if own is None else own
+
+    layers = sd3_layout.to_kohya(tensors, alpha, targets)
+    for name, (down, up, size) in layers.items():
+        spool.add(f"{name}.alpha", _alpha(size, down.dtype), as_is=True)
+        spool.add(f"{name}.lora_down.weight", down, as_is=True)
+        spool.add(f"{name}.lora_up.weight", up, as_is=True)
+    spool.commit(_noted(reader, "kohya"))
+    return Converted(out, len(layers), [])
 
 
 def _kind(kind: str) -> str:

@@ -13,10 +13,11 @@ from safetensors.torch import save_file
 import impasto
 from impasto import events, families
 from impasto.config import RunConfig
+from impasto.errors import ModelFileError
 from impasto.families import detect, parts, tiny
 from impasto.families.config import Model
 from impasto.runs.folder import RunFolder
-from impasto.weights import file, peft
+from impasto.weights import convert, file, peft
 from impasto.weights.merge import by_layer
 from impasto.weights.sd3_layout import to_diffusers
 from tests.engine import forks
@@ -119,6 +120,27 @@ def test_what_was_trained_draws_the_same_in_diffusers(base: Path, pictures: Path
     assert (_picture(theirs) - with_adapter).abs().mean() < 1 / 255 / 10
 
 
+def test_files_go_to_diffusers_layout_and_back(base: Path, pictures: Path) -> None:
+    alone = {"rank": 2, "rules": [{"match": "^lora_te3_", "skip": True}]}  # diffusers loads none for T5
+    convert.convert(
+        train(config(base, pictures, "bob", adapter=alone), pictures) / "bob.safetensors",
+        pictures.parent / "y.safetensors",
+        "peft",
+        base=str(base),
+    )
+    back = convert.convert(
+        pictures.parent / "y.safetensors", pictures.parent / "z.safetensors", "kohya", base=str(base)
+    )
+    before, after = written(pictures.parent / "runs" / "bob"), file.load(back.file)[0]
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    theirs = file.load(pictures.parent / "y.safetensors")[0]
+    assert theirs["transformer.transformer_blocks.0.attn2.to_v.lora_B.weight"].shape == (16, 2)
+    with_t5 = train(config(base, pictures, "anna"), pictures) / "anna.safetensors"
+    with pytest.raises(ModelFileError, match=r"E-MOD-051.*lora_te3"):
+        convert.convert(with_t5, pictures.parent / "w.safetensors", "peft", base=str(base))
+
+
 @torch.no_grad()
 def _picture(drawing: Any) -> torch.Tensor:
     drawing.set_progress_bar_config(disable=True)
@@ -155,6 +177,20 @@ def test_a_run_on_a_single_file_is_the_run_on_the_folder(base: Path, pictures: P
     held = [written(train(run, pictures)) for run in runs]
     assert held[0].keys() == held[1].keys()
     assert all(torch.allclose(value, held[1][name], atol=1e-4) for name, value in held[0].items())
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"precision": "bf16"},
+        {"precision": "fp16", "text_encoder_precision": "bf16"},
+        {"precision": "bf16", "quantize": "nf4", "quantize_text_encoder": "int8"},
+    ],
+)
+def test_it_trains_in_few_bits(base: Path, pictures: Path, held: dict[str, str]) -> None:
+    folder = train(config(base, pictures, "anna", model={"path": str(base), **held}), pictures)
+    assert told(folder, events.Proven)
+    assert all(0 < each.loss < 10 for each in told(folder, events.Step))
 
 
 @pytest.mark.parametrize("missing", ["text_encoder", "text_encoder_2", "text_encoder_3"])

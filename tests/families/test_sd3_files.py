@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from impasto.errors import ModelFileError
-from impasto.families import detect, loading, sd3_names, tiny
+from impasto.families import detect, loading, parts, sd3_names, tiny
 from impasto.families.card import Card
 from impasto.families.config import Model
 from impasto.families.sd import Modules
@@ -83,6 +83,28 @@ def test_without_any_text_encoder_it_cannot_be_trained(tmp_path: Path) -> None:
         card_of(tmp_path, "sd35-medium.original")
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("x_embedder.proj.weight", None),
+        ("x_embedder.proj.weight", (7,)),
+        ("pos_embed", ()),
+        ("joint_blocks.0.x_block.attn.ln_q.weight", (0,)),
+        ("joint_blocks.0.x_block.attn.ln_q.weight", ()),
+        ("joint_blocks.7.x_block.mlp.fc1.weight", None),
+    ],
+)
+def test_an_odd_or_incomplete_denoiser_is_refused(tmp_path: Path, name: str, shape: tuple[int, ...] | None) -> None:
+    shapes = {**listing("sd3-medium.original.incl-clips"), f"{UNET}{name}": shape}
+    if shape is None:
+        del shapes[f"{UNET}{name}"]
+    if name.endswith("ln_q.weight"):
+        shapes = {**listing("sd35-medium.original"), **listing("sd3-medium.original.incl-clips"), **shapes}
+    path = sparse.write(tmp_path / "x.safetensors", {key: each for key, each in shapes.items() if each is not None})
+    with pytest.raises(ModelFileError, match=r"E-MOD-10[289]"):
+        check(detect.look(Model(path=str(path))))
+
+
 def test_a_text_encoder_that_is_not_there_is_named(tmp_path: Path) -> None:
     path = sparse.write(tmp_path / "x.safetensors", listing("sd35-medium.original"))
     with pytest.raises(ModelFileError, match=r"E-MOD-101.*no\.safetensors"):
@@ -119,3 +141,11 @@ def test_a_projection_that_files_leave_out_changes_nothing(tmp_path: Path) -> No
     card = detect.look(Model(path=str(one), config_path=folder))
     found = loading.load(card, card.configs, dtype=torch.float32, device=torch.device("cpu"))["text_encoder"]
     assert torch.equal(found.text_projection.weight, torch.eye(16))
+
+
+def test_in_few_bits_only_the_blocks_are_rounded(tmp_path: Path) -> None:
+    model = Model(path=str(tiny.stable_diffusion_3(tmp_path / "base")), quantize="int8")
+    found = parts.load(detect.look(model), model, dtype=torch.float32, device=torch.device("cpu"))
+    rounded = {path for path, module in found.unet.named_modules() if type(module).__name__.startswith("Quantized")}
+    assert len(rounded) > 30
+    assert all(path.startswith("transformer_blocks.") for path in rounded)
