@@ -96,6 +96,8 @@ def _is_a_whole_model(path: Path, shapes: Shapes) -> None:
         kind, family = recognise.model(shapes)
         of = f" of {recognise.FAMILIES[family]}" if family else ""
         what, fix = f"holds no base model but this: {kind}{of}", COMPLETE
+        if family == "flux":
+            fix = "FLUX.1 is read from a folder in diffusers' layout; name that"
     raise ModelFileError(Problem("E-MOD-113", what, str(path), fix))
 
 

@@ -16,6 +16,8 @@ from impasto.families.config import Model
 from impasto.weights import file
 from tests.e2e.test_sd3 import KINDS, config, told, train, written
 from tests.engine import forks
+from tests.families import sparse
+from tests.weights.listings import listing
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +96,20 @@ def test_settings_it_does_not_know_are_refused(base: Path) -> None:
     for setting in ({"max_tokens": 150}, {"clip_skip": 2}, {"emphasis": "plain"}, {"text_encoder_mask": "t5"}):
         with pytest.raises(ModelFileError, match="E-MOD-107"):
             detect.look(Model.model_validate({"path": str(base), **setting}))
+
+
+def test_a_base_in_few_bits_with_checkpointed_blocks_trains_and_is_proven(base: Path, pictures: Path) -> None:
+    model = {
+        "path": str(base), "precision": "bf16", "quantize": "int8", "quantize_text_encoder": "int8",
+        "gradient_checkpointing": True,
+    }  # fmt: skip
+    folder = train(config(base, pictures, "packed", model=model), pictures)
+    (proof,) = told(folder, events.Proven)
+    assert proof.matched == proof.expected > 0
+
+
+def test_a_single_file_is_told_what_to_name_in_its_place(tmp_path: Path) -> None:
+    path = sparse.write(tmp_path / "x.safetensors", listing("flux1-dev.original"))
+    with pytest.raises(ModelFileError) as caught:
+        detect.look(Model(path=str(path)))
+    assert "folder in diffusers' layout" in str(caught.value.problems[0].fix)
