@@ -90,7 +90,7 @@ def write(path: Path, out: Path) -> list[str]:
             raise PickleError("is packed or encrypted, as torch's own files never are")
         folder = found[0].removesuffix("data.pkl")
         with archive.open(found[0]) as file:
-            root = pickled.read(Limited(file))  # type: ignore[arg-type]
+            root = pickled.read(Limited(file))
         tensors, notes = _tensors(root)
         sizes = {name: entries[f"{folder}data/{place.key}"].file_size if f"{folder}data/{place.key}" in entries else -1
                  for name, place in tensors.items()}  # fmt: skip
