@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-import impasto
 from impasto import files
 from impasto.errors import ModelFileError, Problem
 from impasto.weights import header, pickled
@@ -57,7 +56,7 @@ def convert(path: Path, out: Path) -> list[str]:
     """Write the tensors of the pickle file at `path` to `out`; returns what there is to tell."""
     with files.replacing(out) as tmp:
         command = [sys.executable, "-P", "-m", "impasto.weights.unpickle", str(path.absolute()), str(tmp.absolute())]
-        root = str(Path(impasto.__file__).parents[1])
+        root = str(Path(__file__).parents[2])
         try:
             done = subprocess.run(
                 command, env={"PYTHONPATH": root, "OPENBLAS_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL,
