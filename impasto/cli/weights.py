@@ -173,6 +173,25 @@ def convert(file: Path, /, *, to: Literal["kohya", "peft"], base: str | None = N
 
 
 @app.command
+def from_pickle(file: Path, /, *, out: Path | None = None) -> None:
+    """Write the tensors of an old checkpoint (.ckpt, .pt, .bin) as safetensors. No code in it is run.
+
+    Parameters
+    ----------
+    file
+        The pickle file.
+    out
+        The file to write; if not given, FILE.safetensors beside FILE.
+    """
+    target = _free(out or file.with_suffix(".safetensors"))
+    if not file.is_file():
+        raise _usage(f"there is no file {file.absolute()}", "name the old checkpoint")
+    from impasto.weights.unpickle import convert as converted
+
+    print("\n".join(f"note: {each}" for each in converted(file, target)) or f"written: {target}")
+
+
+@app.command
 def norms(file: Path, /, *, picture: Path | None = None, json: bool = False) -> None:
     """Tell how far an adapter moves each block of its model, in numbers and as a picture.
 

@@ -8,7 +8,7 @@ ENOUGH = 512
 """First bytes that suffice to tell."""
 
 UNPICKLE = (
-    "get the same model as .safetensors, or convert it where nothing can be harmed (docs/how-to/base-models.md); "
+    "get the same model as .safetensors, or convert it with `impasto weights from-pickle FILE`; "
     "a pickle file can run any program when it is opened"
 )
 DOWNLOAD = "download the file itself, signed in where the site asks for it"
