@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from impasto import __version__
-from impasto.cli import about, files, layers, runs, training, weights
+from impasto.cli import about, compat, files, layers, runs, training, weights
 from impasto.cli.usage import PlainHelp
 from impasto.errors import ConfigError, Problem
 
@@ -37,6 +37,7 @@ for command in (
     weights.app,
     files.cache,
     layers.layers,
+    compat.export_kohya,
     about.explain,
     about.schema,
     about.doctor,
@@ -44,6 +45,7 @@ for command in (
     about.version,
 ):
     app.command(command)
+app.command(compat.import_, name="import")
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -52,14 +52,20 @@ def rows() -> tuple[Row, ...]:
             meaning=cells["meaning"],
             reason=cells["reason"],
         )
-        for cells in _table("kohya.tsv")
+        for cells in table("kohya.tsv")
     )
 
 
 @cache
 def quirks() -> dict[str, str]:
     """What each mark stands for."""
-    return {cells["mark"]: cells["behaviour"] for cells in _table("quirks.tsv")}
+    return {cells["mark"]: cells["behaviour"] for cells in table("quirks.tsv")}
+
+
+@cache
+def answers() -> dict[str, str]:
+    """What happens here in place of each."""
+    return {cells["mark"]: cells["here"] for cells in table("quirks.tsv")}
 
 
 def share(verdict: Verdict) -> float:
@@ -67,7 +73,8 @@ def share(verdict: Verdict) -> float:
     return sum(row.verdict == verdict for row in rows()) / len(rows())
 
 
-def _table(name: str) -> Iterator[dict[str, str]]:
+def table(name: str) -> Iterator[dict[str, str]]:
+    """The rows of a table beside this file; lines that begin with # are remarks."""
     lines = (HERE / name).read_text("utf-8").splitlines()
     told = [line for line in lines if not line.startswith("#")]
     return iter(csv.DictReader(told, delimiter="\t", quoting=csv.QUOTE_NONE))

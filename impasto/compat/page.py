@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from impasto.compat.kohya import COMMAND, Row, Verdict, quirks, rows, share
+from impasto.compat.kohya import COMMAND, Row, Verdict, answers, quirks, rows, share
 from impasto.config import RunConfig
 from impasto.schema import Section
 from impasto.settings import fields
@@ -53,6 +53,24 @@ def page() -> str:
         lines.append("")
     cited = dict.fromkeys(sorted(mark for row in rows() for mark in row.quirks))
     return "\n".join(lines) + NOTES + "".join(f"| {mark} | {quirks()[mark]} |\n" for mark in cited)
+
+
+def differences() -> str:
+    """Each surprising behaviour there, and what happens here: for the page on coming from there."""
+    lines = ["| mark | there | here |", "| --- | --- | --- |"]
+    lines += [f"| {mark} | {_cell(what)} | {_cell(answers()[mark])} |" for mark, what in quirks().items()]
+    return "\n".join(lines) + "\n"
+
+
+def absences() -> str:
+    """What an import cannot carry over, and why."""
+    lines = ["| option | what for | why not |", "| --- | --- | --- |"]
+    lines += [
+        f"| `{row.flag}` | {_cell(row.meaning)} | {_cell(row.reason)} |"
+        for row in rows()
+        if row.verdict in ("later", "absent") and not row.names
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def defaults(name: str) -> list[str]:

@@ -30,6 +30,7 @@ _WORDS = {
 _ENOUGH = 2
 _ALONE = {"pretrained_model_name_or_path", "network_module", "train_data_dir", "LoRA_type", "base_model_name"}
 _FIX = "write the settings anew: `impasto new` makes a file to start from"
+_IMPORT = "make settings of it: `impasto import {}`"
 
 
 def in_values(values: Mapping[str, Any], own_sections: frozenset[str], name: str) -> Problem | None:
@@ -62,7 +63,8 @@ def _recognise(names: set[str], name: str) -> Problem | None:
         common = sorted(words & names)
         if len(common) >= _ENOUGH or _ALONE & set(common):
             what = f"these are settings of {trainer} ({', '.join(common[:4])}), not of impasto"
-            return Problem("E-CFG-005", what, name, _FIX)
+            fix = _IMPORT.format(name) if words is _SD_SCRIPTS and name else _FIX
+            return Problem("E-CFG-005", what, name, fix)
     return None
 
 

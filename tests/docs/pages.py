@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from impasto.compat import page
 from impasto.engine.changes import RULES
 
 ROOT = Path(__file__).parents[2]
 RESUME = ROOT / "docs" / "how-to" / "resume-and-change-settings.md"
+KOHYA = ROOT / "docs" / "how-to" / "coming-from-kohya.md"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _MARKED = re.compile(r"(<!-- resume table:[^\n]*-->\n).*?(<!-- end of resume table -->)", re.DOTALL)
@@ -69,6 +71,14 @@ def with_tables(text: str) -> str:
     return _MARKED.sub(lambda found: found[1] + "\n" + resume_table() + "\n" + found[2], text)
 
 
+def with_differences(text: str) -> str:
+    """The page on coming from Kohya with its tables as they should be."""
+    for name, table in (("differences", page.differences()), ("absences", page.absences())):
+        marked = re.compile(rf"(<!-- {name}:[^\n]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        text = marked.sub(lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text)
+    return text
+
+
 def _blocks(page: Path) -> Iterator[Block]:
     text = page.read_text("utf-8")
     for found in _FENCE.finditer(text):
@@ -77,3 +87,4 @@ def _blocks(page: Path) -> Iterator[Block]:
 
 if __name__ == "__main__":
     RESUME.write_text(with_tables(RESUME.read_text("utf-8")), "utf-8", newline="\n")
+    KOHYA.write_text(with_differences(KOHYA.read_text("utf-8")), "utf-8", newline="\n")

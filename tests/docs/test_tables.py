@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 
+from impasto.compat import page
 from tests.docs import pages
 
 PROJECT = tomllib.loads((pages.ROOT / "pyproject.toml").read_text("utf-8"))
@@ -15,6 +16,13 @@ def test_the_table_of_what_may_change_at_a_resume_is_current() -> None:
     text = pages.RESUME.read_text("utf-8")
     assert pages.resume_table() in text, "run: python -m tests.docs.pages"
     assert pages.with_tables(text) == text
+
+
+def test_the_tables_on_coming_from_kohya_are_current() -> None:
+    text = pages.KOHYA.read_text("utf-8")
+    assert page.differences() in text, "run: python -m tests.docs.pages"
+    assert page.absences() in text
+    assert pages.with_differences(text) == text
 
 
 def test_every_dependency_has_an_entry_and_no_other_has() -> None:

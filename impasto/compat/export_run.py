@@ -1,0 +1,122 @@
+"""The base, the length, files and previews, as arguments of sd-scripts."""
+
+from __future__ import annotations
+
+from impasto.compat.export import Exported
+from impasto.compat.tables import SAMPLERS
+from impasto.config import RunConfig
+from impasto.engine.config import Device, Output, Prompt, Save
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def model(made: Exported, config: RunConfig) -> None:
+    """Which base, held how."""
+    base = config.model
+    made.put("pretrained_model_name_or_path", base.path)
+    for name, path in (("vae", base.vae_path), ("clip_l", base.clip_l_path), ("clip_g", base.clip_g_path),
+                       ("t5xxl", base.t5_path)):  # fmt: skip
+        if path is not None:
+            made.put(name, str(path))
+    made.put("v_parameterization", base.prediction == "v", False)
+    if base.prediction == "epsilon":
+        made.lose('model.prediction = "epsilon"', "it is what is taken where nothing is said")
+    if base.precision == "auto":
+        made.lose('model.precision = "auto"', "say which")
+    else:
+        made.put("mixed_precision", PRECISIONS[base.precision])
+    if base.text_encoder_precision != "auto":
+        made.lose("model.text_encoder_precision")
+    if base.vae_precision == "fp32":
+        made.put("no_half_vae", True)
+    if (base.quantize, base.quantize_text_encoder) == ("fp8", "fp8"):
+        made.put("fp8_base", True)
+    elif (base.quantize, base.quantize_text_encoder) == ("fp8", "none"):
+        made.put("fp8_base_unet", True)
+    elif (base.quantize, base.quantize_text_encoder) != ("none", "none"):
+        made.lose(f"model.quantize = {base.quantize}")
+    if base.clip_skip != 1 and made.base == "sd":
+        made.put("clip_skip", base.clip_skip)
+    made.put("max_token_length", base.max_tokens, 75)
+    made.put("weighted_captions", base.emphasis != "off", False)
+    if base.emphasis == "mean":
+        made.lose('model.emphasis = "mean"', "the plain form stands in")
+    if not base.token_padding:
+        made.lose("model.token_padding = false")
+    made.put("gradient_checkpointing", base.gradient_checkpointing, False)
+    if base.merged:
+        made.put("base_weights", [str(each.path) for each in base.merged])
+        made.put("base_weights_multiplier", [each.weight for each in base.merged])
+    if base.config_path is not None:
+        made.lose("model.config_path")
+    masks = {"none": (), "clip": ("lg",), "t5": ("t5",), "all": ("lg", "t5")}[base.text_encoder_mask]
+    for mask in masks:
+        made.put(f"apply_{mask}_attn_mask", True)
+
+
+def run(made: Exported, config: RunConfig) -> None:
+    """How long, what is saved, what is drawn."""
+    train, save, output = config.train, config.save, config.output
+    if train.steps is not None:
+        made.put("max_train_steps", train.steps)
+    else:
+        made.put("max_train_epochs", train.epochs or 10)
+    made.put("gradient_accumulation_steps", train.accumulate, 1)
+    made.put("seed", train.seed)
+    if train.text_encoder_until is not None:
+        made.lose("train.text_encoder_until", "it is not available there (Q-S5)")
+    made.put("output_name", config.name)
+    made.put("output_dir", str(output.folder))
+    made.put("save_model_as", "safetensors")
+    made.put("save_precision", {"fp32": "float"}.get(save.precision, save.precision))
+    made.put("save_every_n_epochs", save.every_epochs)
+    made.put("save_every_n_steps", save.every_steps)
+    if save.every_minutes is not None:
+        made.lose("save.every_minutes")
+    _kept(made, save)
+    for name, value in (("metadata_title", output.title), ("metadata_author", output.author),
+                        ("training_comment", output.comment)):  # fmt: skip
+        made.put(name, value, "")
+    if output.log_every != Output().log_every:
+        made.lose("output.log_every")
+    if config.device != Device():
+        made.lose("device", "it is chosen with accelerate")
+    if config.validation.every_steps is not None or any(each.role == "validation" for each in config.data.sets):
+        made.lose("validation")
+    _previews(made, config)
+
+
+def _kept(made: Exported, save: Save) -> None:
+    if save.keep is not None:
+        if save.every_steps and not save.every_epochs:
+            made.put("save_last_n_steps", (save.keep - 1) * save.every_steps)
+        else:
+            made.put("save_last_n_epochs", save.keep)
+    if save.keep_checkpoints != Save().keep_checkpoints:
+        made.put("save_state", True)
+        made.put("save_last_n_epochs_state", save.keep_checkpoints)
+    if save.proof != Save().proof:
+        made.lose("save.proof")
+
+
+def _previews(made: Exported, config: RunConfig) -> None:
+    preview = config.preview
+    if not preview.prompts:
+        return
+    made.prompts = "".join(_line(each) + "\n" for each in preview.prompts)
+    made.put("sample_every_n_epochs", preview.every_epochs)
+    if preview.every_epochs and preview.every_steps:
+        made.lose("preview.every_steps", "beside epochs it is not read there")
+    elif preview.every_steps:
+        made.put("sample_every_n_steps", preview.every_steps)
+    made.put("sample_at_first", preview.at_start, False)
+
+
+def _line(prompt: Prompt) -> str:
+    sampler = next(name for name, ours in SAMPLERS.items() if ours == prompt.sampler)
+    words = [" ".join(prompt.text.split())]
+    words += [f"--n {' '.join(prompt.negative.split())}"] if prompt.negative else []
+    for sign, value in (("w", prompt.width), ("h", prompt.height), ("d", prompt.seed), ("s", prompt.steps),
+                        ("l", prompt.guidance), ("ss", sampler)):  # fmt: skip
+        words += [] if value is None else [f"--{sign} {value}"]
+    return " ".join(words)

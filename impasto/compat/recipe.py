@@ -1,0 +1,62 @@
+"""What another trainer was told, in one form, wherever it stood: arguments with their names, and folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Base = Literal["sd", "sdxl", "sd3", "flux", "other"]
+"""The family that a recipe is for. `other`: one that cannot be trained here."""
+
+Outcome = Literal["same", "better", "lost", "unknown"]
+"""`lost` is not carried over; `unknown` are words that the other trainer does not know either."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """One value, and how it was called where it stood."""
+
+    name: str
+    value: Any
+    usual: bool = False
+    """Not in the file: what the other program takes when it is not told."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one value."""
+
+    name: str
+    value: Any
+    outcome: Outcome
+    settings: tuple[str, ...] = ()
+    """What it is now, as `adapter.rank = 8`."""
+
+    reason: str = ""
+    quirks: tuple[str, ...] = ()
+    usual: bool = False
+
+
+@dataclass
+class Recipe:
+    """A training as it was described elsewhere, by the argument names of sd-scripts, without the dashes.
+
+    What a list of `key=value` held has names like `network_args.conv_dim`.
+    """
+
+    source: str
+    """The file or command line, as it is named to people."""
+
+    kind: str
+    """What was recognised: "a settings file of kohya_ss"."""
+
+    base: Base = "sd"
+    args: dict[str, Given] = field(default_factory=dict)
+    datasets: Mapping[str, Any] | None = None
+    """A dataset file: general, datasets and their subsets."""
+
+    dataset_name: str = ""
+    prompts: tuple[Mapping[str, Any], ...] = ()
+    settled: list[Result] = field(default_factory=list)
+    """What needs no translation: the reader knew what becomes of it."""

@@ -1,0 +1,134 @@
+"""The base, its precision, and what it is told about captions."""
+
+from __future__ import annotations
+
+from impasto.compat.translating import Desk, tidy
+
+PRECISIONS = {"fp16": "fp16", "bf16": "bf16", "no": "fp32", "float": "fp32", "fp32": "fp32"}
+
+
+def model(desk: Desk) -> None:
+    """Which base, held how."""
+    base = desk.recipe.base
+    if path := desk.text("pretrained_model_name_or_path"):
+        desk.put("pretrained_model_name_or_path", ("model.path", path))
+        if base == "other":
+            desk.difference("the base", "lost", "bases of this family cannot be trained here")
+    for name, key in (("vae", "vae_path"), ("clip_l", "clip_l_path"), ("clip_g", "clip_g_path"), ("t5xxl", "t5_path")):
+        if not desk.text(name):
+            continue
+        if base == "flux" and name != "vae":
+            desk.lost(name, "a base of this family is read as a whole folder in diffusers' layout, which has it")
+        else:
+            desk.put(name, (f"model.{key}", desk.text(name)))
+    if desk.has("ae") and desk.text("ae"):
+        desk.lost("ae", "a base of this family is read as a whole folder in diffusers' layout, which has it")
+    if desk.flag("v2"):
+        desk.better("v2", "told from the weights themselves")
+    if desk.flag("v_parameterization"):
+        desk.put("v_parameterization", ("model.prediction", "v"), plain=True)
+    if base == "flux":
+        _flux(desk)
+    if base == "sd3":
+        _sd3(desk)
+    _precision(desk)
+    _words(desk)
+
+
+def _flux(desk: Desk) -> None:
+    if str(desk.peek("model_type")).casefold() == "chroma":
+        desk.lost("model_type", "Chroma is another base, and cannot be trained here")
+    kind = desk.text("model_prediction_type") or "sigma_scaled"
+    if kind == "raw":
+        desk.same("model_prediction_type", "always so")
+    elif desk.has("model_prediction_type"):
+        desk.better("model_prediction_type", "always raw: the others do not fit what they are compared to", "Q-F1")
+    else:
+        desk.difference("model_prediction_type", "better", "raw; there, unset means sigma_scaled", "Q-F1")
+    if desk.has("guidance_scale"):
+        if desk.number("guidance_scale") == 1:
+            desk.same("guidance_scale", "always 1")
+        else:
+            desk.lost(
+                "guidance_scale", "the base is always told 1 while training, at which it learns pictures as they are"
+            )
+    else:
+        desk.difference("guidance_scale", "better", "the base is told 1; there, unset means 3.5", "Q-F10")
+    if desk.flag("apply_t5_attn_mask"):
+        desk.lost("apply_t5_attn_mask", "the empty places of a caption are always seen, as when drawing")
+    length = desk.whole("t5xxl_max_token_length")
+    if length in (512, 256):
+        desk.same("t5xxl_max_token_length", "512 for dev and 256 for schnell")
+    if desk.has("max_token_length"):
+        desk.same("max_token_length", "not read for this base")
+
+
+def _sd3(desk: Desk) -> None:
+    masks = {"t5": desk.flag("apply_t5_attn_mask"), "clip": desk.flag("apply_lg_attn_mask")}
+    if any(masks.values()):
+        kind = "all" if all(masks.values()) else next(name for name, on in masks.items() if on)
+        for name in ("apply_t5_attn_mask", "apply_lg_attn_mask"):
+            if desk.flag(name):
+                desk.put(name, ("model.text_encoder_mask", kind), plain=True)
+    if held := desk.text("t5xxl_dtype"):
+        desk.put("t5xxl_dtype", ("model.text_encoder_precision", PRECISIONS.get(held, held)))
+    if desk.has("max_token_length"):
+        desk.same("max_token_length", "not read for this base")
+
+
+def _precision(desk: Desk) -> None:
+    kind = desk.text("mixed_precision") or desk.text("launch.mixed_precision")
+    name = "mixed_precision" if desk.has("mixed_precision") else "launch.mixed_precision"
+    if kind:
+        desk.put(name, ("model.precision", PRECISIONS.get(kind, kind)), plain=True)
+    elif desk.exact:
+        desk.set("model.precision", "fp32", "as where nothing is said there")
+    if desk.flag("gradient_checkpointing"):
+        desk.put("gradient_checkpointing", ("model.gradient_checkpointing", True), plain=True)
+    merged = bool(desk.several("base_weights"))
+    alone, both = desk.flag("fp8_base_unet"), desk.flag("fp8_base")
+    if (alone or both) and merged:
+        for name in ("fp8_base", "fp8_base_unet"):
+            desk.lost(name, "an adapter cannot be merged into a base in few bits; merge it into a folder first")
+    elif alone:
+        desk.put("fp8_base_unet", ("model.quantize", "fp8"))
+        desk.same("fp8_base", "fp8_base_unet goes before it")
+    elif both:
+        desk.put("fp8_base", ("model.quantize", "fp8"), ("model.quantize_text_encoder", "fp8"))
+    if desk.flag("full_bf16"):
+        if kind == "bf16":
+            desk.put("full_bf16", ("optim.precision", "bf16"))
+        else:
+            desk.lost("full_bf16", "it needs mixed_precision = bf16, there too")
+    if desk.flag("full_fp16"):
+        desk.better("full_fp16", "the adapter stays in fp32: fp16 loses small updates", "Q-T2")
+
+
+def _words(desk: Desk) -> None:
+    skip = desk.whole("clip_skip")
+    if skip is not None:
+        if skip <= 1:
+            desk.same("clip_skip", "the last layer, as by default")
+        elif desk.recipe.base == "sd":
+            desk.put("clip_skip", ("model.clip_skip", skip))
+        else:
+            desk.same("clip_skip", "such a base always reads the layer before the last; it is not read there either")
+    length = desk.whole("max_token_length")
+    if length is not None:
+        if length == 75:
+            desk.same("max_token_length", "as by default")
+        else:
+            desk.put("max_token_length", ("model.max_tokens", length))
+    if desk.flag("weighted_captions"):
+        desk.put("weighted_captions", ("model.emphasis", "plain"), plain=True)
+    files = (
+        desk.several("base_weights") if not isinstance(desk.peek("base_weights"), str) else [desk.peek("base_weights")]
+    )
+    if files:
+        weights = desk.several("base_weights_multiplier")
+        merged = [
+            {"path": str(path), **({"weight": tidy(float(weights[at]))} if at < len(weights) else {})}
+            for at, path in enumerate(files)
+        ]
+        desk.put("base_weights", ("model.merged", merged))
+        desk.same("base_weights_multiplier", "with base_weights")
