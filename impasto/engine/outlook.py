@@ -8,14 +8,13 @@ from io import BytesIO
 
 from impasto.config import RunConfig
 from impasto.data.examples import scan
-from impasto.data.plan import Plan
-from impasto.data.pools import pools
-from impasto.engine.member import part_rates
+from impasto.data.feed import planned
 from impasto.families import detect
 from impasto.families.detect import Card
 from impasto.objectives.curves import Curves, curves
 from impasto.objectives.process import Ddpm
 from impasto.optim.schedules import factor
+from impasto.rates import part_rates
 
 MOST = 1000
 """Steps of the schedule that are shown; of a longer run, evenly chosen ones."""
@@ -103,5 +102,5 @@ def _counted(config: RunConfig, card: Card) -> int:
     """The steps that a run of so many epochs has."""
     found = scan(config.data)
     found.check(config.data)
-    placed = pools(config.data, found.examples, resolution=(card.resolution, card.resolution), step=card.step)
-    return Plan(placed, config.train.seed, config.train.accumulate).total_steps(config.train)
+    feed = planned(config.data, found, config.train, side=card.resolution, step=card.step)
+    return feed.plan.total_steps(config.train)
