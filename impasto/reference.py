@@ -11,6 +11,7 @@ from pathlib import Path
 from impasto import errors
 from impasto.compat import page as compat
 from impasto.config import RunConfig, json_schema
+from impasto.preflight import lint
 from impasto.schema import Section
 from impasto.settings import fields
 from impasto.settings.fields import (
@@ -39,6 +40,7 @@ def pages() -> dict[str, str]:
         "impasto.schema.json": schema_file(),
         "errors.md": errors_page(),
         "kohya-flags.md": compat.page(),
+        "advice.md": lint.page(),
     }
 
 

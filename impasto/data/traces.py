@@ -18,6 +18,7 @@ Words: TypeAlias = npt.NDArray[np.uint64]
 Colours: TypeAlias = npt.NDArray[np.int16]
 
 POINTS, COARSE = 9, 4
+LENGTH = 16 + 3 * COARSE**2
 BITS = 8
 """Of the 128 bits of brightness, how many may differ."""
 
@@ -44,7 +45,7 @@ def alike(traces: Sequence[str]) -> list[list[int]]:
 
     Only pictures that agree in one of nine bands of bits are compared, which for pictures that differ are few.
     """
-    raw = np.frombuffer(bytes.fromhex("".join(traces)), np.uint8).reshape(len(traces), -1)
+    raw = np.frombuffer(bytes.fromhex("".join(traces)), np.uint8).reshape(len(traces), LENGTH)
     bits, colours = np.ascontiguousarray(raw[:, :16]).view(np.uint64), raw[:, 16:].astype(np.int16)
     first = list(range(len(traces)))
     for members in _bands(raw[:, :16]):

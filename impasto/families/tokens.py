@@ -1,4 +1,4 @@
-"""How many tokens a caption has for a base, and where it is cut off: as `impasto.families.text` reads it, without torch."""
+"""How many tokens a caption has for a base, and where it is cut off: as training reads it, without torch."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ def _clip() -> Any:
     made.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(words), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
+    made.add_special_tokens(["<|startoftext|>", END])
     return made
 
 

@@ -1,0 +1,35 @@
+"""Advice: what can be trained and is probably not meant. Each piece has a code, a reason and a fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from impasto.errors import Problem
+from impasto.preflight import rules_adapter, rules_base, rules_data
+from impasto.preflight.facts import Facts as Facts
+from impasto.preflight.facts import Rule
+
+RULES: tuple[Rule, ...] = (*rules_adapter.RULES, *rules_data.RULES, *rules_base.RULES)
+
+
+def advice(facts: Facts) -> Iterator[Problem]:
+    """All advice on a run, without what its settings silence."""
+    for rule in RULES:
+        if rule.code not in facts.config.output.silenced:
+            yield from (Problem(rule.code, what, key, fix) for key, what, fix in rule.look(facts))
+
+
+def page() -> str:
+    """The list of all rules, for the reference."""
+    lines = [
+        "# Advice",
+        "",
+        "<!-- made by `python -m impasto.reference` -->",
+        "",
+        "`impasto plan` and `impasto train` give advice on what can be trained and is probably not meant. It never",
+        "changes a run. `output.silenced` leaves single codes out, and with `--strict` any of it is refused.",
+        "",
+        "| code | about | why |",
+        "| --- | --- | --- |",
+    ]
+    return "\n".join([*lines, *(f"| {rule.code} | {rule.about} | {rule.reason} |" for rule in RULES)]) + "\n"

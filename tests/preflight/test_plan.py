@@ -1,0 +1,161 @@
+"""The plan says what a run then does."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from impasto import events
+from impasto.__main__ import main
+from impasto.config import RunConfig
+from impasto.engine import prepare, run
+from impasto.events import Event
+from impasto.families import detect
+from impasto.preflight.plan import plan
+from impasto.store import Store
+from tests.preflight import runs
+
+
+def rolled(seed: int, root: Path) -> RunConfig:
+    """Settings by dice, over folders of several shapes and roles."""
+    dice = random.Random(seed)
+    sets = [{"path": str(root / "square"), "repeats": dice.choice([None, 1, 3])}]
+    if dice.random() < 0.6:
+        sets.append(
+            {"path": str(root / "wide"), "repeats": dice.choice([1, 2, 5]), "batch_size": dice.choice([None, 3])}
+        )
+    if dice.random() < 0.5:
+        sets.append({"path": str(root / "class"), "role": "regularization", "repeats": dice.choice([None, 2])})
+    if dice.random() < 0.3:
+        sets.append({"path": str(root / "held"), "role": "validation"})
+    length = {"steps": dice.randint(1, 90)} if dice.random() < 0.5 else {"epochs": dice.randint(1, 7)}
+    return RunConfig.model_validate(
+        {
+            "data": {"sets": sets, "batch_size": dice.randint(1, 5), "buckets": {"enabled": dice.random() < 0.8}},
+            "train": {**length, "accumulate": dice.randint(1, 4), "seed": dice.randint(0, 99)},
+            "save": {"every_steps": dice.choice([None, 4, 7]), "every_epochs": dice.choice([None, 1, 2])},
+            "preview": {
+                "prompts": [{"text": "x"}], "every_steps": dice.choice([None, 5]),
+                "every_epochs": dice.choice([None, 3]),
+                "at_start": dice.random() < 0.5,
+            },
+            "output": {"folder": str(root / "runs")},
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for name, count, size in (
+        ("square", 7, (64, 64)),
+        ("wide", 4, (96, 48)),
+        ("class", 9, (64, 64)),
+        ("held", 2, (64, 64)),
+    ):
+        runs.pictures(folder / name, count, size=size)
+    return folder
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_as_many_steps_are_planned_as_the_feed_of_the_trainer_has(seed: int, root: Path) -> None:
+    """The trainer takes `plan.step(0)`, `plan.step(1)` ... of what `prepare.look` makes, and asks it after each what is
+    due: that is walked here step by step and counted; only the model is not there."""
+    config, store = rolled(seed, root), Store(root / "cache")
+    card = detect.look(config.model)
+    steps = plan(config, store).steps
+    feed = prepare.look(config, card, store, lambda event: None)
+    assert steps.total == feed.plan.total_steps(config.train)
+    saves, looks, step = [], 0, 0
+    while step < steps.total:
+        micros = feed.plan.step(step)
+        assert micros
+        looks += sum(len(micro.visits) for micro in micros if config.data.sets[micro.set].role == "train")
+        step += 1
+        if step < steps.total and feed.plan.due(step, config.save.every_steps, config.save.every_epochs):
+            saves.append(step)
+    assert steps.saves == (*saves, steps.total)
+    if config.train.epochs is not None:
+        pictures = sum(
+            len(found) for found, each in zip(feed.scan.examples, config.data.sets, strict=True) if each.role == "train"
+        )
+        assert looks == pytest.approx(steps.per_picture * pictures)
+        assert feed.plan.epochs_done(steps.total) == config.train.epochs
+        assert steps.epochs == config.train.epochs
+
+
+@pytest.mark.parametrize("seed", [3, 8])
+def test_a_run_does_what_was_planned(seed: int, root: Path, tmp_path: Path, tiny_base: Path) -> None:
+    values = rolled(seed, root).model_dump()
+    values["model"]["path"] = str(tiny_base)
+    values["train"] |= {"steps": None, "epochs": 2}
+    values["save"] |= {"proof": "off", "every_epochs": 1}
+    values["preview"] |= {"at_start": True, "every_epochs": 1}
+    values["preview"]["prompts"][0]["steps"] = 1
+    values["output"]["folder"] = tmp_path
+    values["device"]["name"] = "cpu"
+    config = RunConfig.model_validate(values)
+    made = plan(config, Store(tmp_path / "cache"))
+    told: list[Event] = []
+    (folder,) = run.train([config], cache=tmp_path / "cache", show=lambda _, event: told.append(event))
+    assert [each.step for each in told if isinstance(each, events.Step)] == list(range(1, made.steps.total + 1))
+    assert tuple(each.step for each in told if isinstance(each, events.Saved) and each.file) == made.steps.saves
+    assert tuple(each.step for each in told if isinstance(each, events.Preview)) == made.steps.previews
+    accepted = json.loads((folder / "record.json").read_text())["advice"]["accepted"]
+    assert accepted == [each.code for each in made.advice]
+    assert {each.code for each in told if isinstance(each, events.Warned)} >= set(accepted)
+    after = plan(config, Store(tmp_path / "cache"))
+    assert (made.cache.cached, after.cache.cached) == (0, after.cache.pictures)
+    assert made.disk.adapter_file == pytest.approx((folder / "lora.safetensors").stat().st_size, rel=0.9)
+
+
+def test_planning_imports_no_torch_and_speaks_json(root: Path, tmp_path: Path) -> None:
+    program = f"""
+import sys
+from impasto.__main__ import main
+assert main(["plan", {str(root / "square")!r}, "--json"]) == 0
+heavy = {{"torch", "diffusers", "transformers", "accelerate", "scipy"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    settings = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=settings, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert (found["version"], found["pictures"]["used"], found["steps"]["total"]) == (1, 7, 70)
+    assert found["memory"]["basis"] == "uncalibrated"
+
+
+def test_the_text_names_what_matters(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+                                     tmp_path: Path) -> None:  # fmt: skip
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["plan", str(root / "square"), str(root / "wide"), "adapter.alpha=9", "save.every_epochs=2"]) == 0
+    told = capsys.readouterr().out
+    for words in ("11 used of 11", "64x64: 7 pictures", "110 in all", "saves: 5", "A-101", "rough estimate", "tokens:"):
+        assert words in told
+    assert main(["plan", str(root / "square"), "adapter.alpha=9", "--strict"]) == 2
+    assert "A-101" in capsys.readouterr().err
+
+
+def test_training_strictly_refuses_advice(root: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    asked = ["train", str(root / "square"), "adapter.alpha=9", "--runs", str(tmp_path), "--strict", "--plain"]
+    assert main(asked) == 2
+    assert "A-101" in capsys.readouterr().err
+
+
+def test_bad_pictures_copies_and_letters_are_told(tmp_path: Path) -> None:
+    folder = runs.pictures(
+        tmp_path / "pics", 30, words=lambda at: "Dear user, I hope this helps" if at == 4 else f"ohwx {at}"
+    )
+    (folder / "bad.png").write_bytes(b"no picture")
+    (folder / "bad.txt").write_text("x")
+    (folder / "7.bmp").write_bytes((folder / "8.bmp").read_bytes())
+    made = runs.planned(folder)
+    assert [(each.count, each.code[:5]) for each in made.pictures.refused] == [(1, "E-IMG")]
+    assert [[Path(each).name for each in group] for group in made.pictures.copies] == [["7.bmp", "8.bmp"]]
+    assert [Path(each).name for each in made.words.letters] == ["4.txt".replace("txt", "bmp")]
