@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,17 +51,22 @@ def _of(card: Card) -> Any:
     """The tokenizer of the base's first text encoder."""
     from tokenizers import Tokenizer
 
-    whole = card.tokenizers / "tokenizer" / "tokenizer.json" if card.tokenizers else None
-    if whole is not None and whole.is_file():
-        return Tokenizer.from_file(str(whole))
-    return _clip()
+    folder = card.tokenizers / "tokenizer" if card.tokenizers else None
+    if folder is not None and (folder / "tokenizer.json").is_file():
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if folder is not None and (folder / "merges.txt").is_file() and (folder / "vocab.json").is_file():
+        lines = (folder / "merges.txt").read_text("utf-8").splitlines()
+        merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines) if second]
+        return _clip(
+            json.loads((folder / "vocab.json").read_text("utf-8")), [each for each in merges if each[0] != "#version:"]
+        )
+    return _clip(*vocabulary())
 
 
-def _clip() -> Any:
+def _clip(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Any:
     """As transformers puts CLIP's tokenizer together."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-    vocab, merges = vocabulary()
     made = Tokenizer(models.BPE(vocab, merges, end_of_word_suffix="</w>", fuse_unk=False, unk_token=END))
     made.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]

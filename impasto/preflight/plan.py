@@ -14,6 +14,7 @@ from impasto.config import RunConfig
 from impasto.data import recipes, traces
 from impasto.data.examples import Example, Progress, Scan, scan
 from impasto.data.feed import MEMO, Feed, planned
+from impasto.errors import ModelFileError
 from impasto.families import detect
 from impasto.families.card import Card
 from impasto.optim.schedules import warmup_steps
@@ -24,6 +25,7 @@ from impasto.preflight.report import (
     Disk,
     Forecast,
     Pictures,
+    Range,
     Rate,
     Refused,
     SetPlan,
@@ -53,11 +55,13 @@ def forecast(config: RunConfig, card: Card, feed: Feed, store: Store) -> Forecas
     examples = [each for found in feed.scan.examples for each in found]
     learnt = [each for each in examples if each.role == "train"]
     steps = _steps(config, feed, learnt)
-    numbers = estimate.trained_numbers(config, card)
     buckets = _buckets(feed)
     largest = max((each.width * each.height for each in buckets), default=card.resolution**2)
     visits = sum(len(micro.visits) * micro.bucket.area for micro in feed.plan.epoch(0))
     batch = max(pool.batch_size for pool in feed.plan.pools)
+    numbers, memory, seconds = _takes(
+        config, card, area=largest, batch=batch, pixels=visits / steps.per_epoch * steps.total
+    )
     made = Forecast(
         name=config.name,
         base=card.name,
@@ -69,10 +73,23 @@ def forecast(config: RunConfig, card: Card, feed: Feed, store: Store) -> Forecas
         disk=_disk(config, steps, numbers),
         cache=_cache(config, card, feed, store),
         words=words(config.data, learnt, card, config.model),
-        memory=estimate.memory(config, card, area=largest, batch=batch, numbers=numbers),
-        seconds=estimate.seconds(config, card, pixels=visits / steps.per_epoch * steps.total),
+        memory=memory,
+        seconds=seconds,
     )
     return replace(made, advice=tuple(lint.advice(lint.Facts(config, card, feed, made))))
+
+
+def _takes(
+    config: RunConfig, card: Card, *, area: int, batch: int, pixels: float
+) -> tuple[int | None, Range | None, Range | None]:
+    """Numbers, memory and time; none of them where the base's files do not tell their shapes by their heads. Whether
+    they can be trained on is for the loader to say, so that is no reason to stop here."""
+    try:
+        numbers = estimate.trained_numbers(config, card)
+        memory = estimate.memory(config, card, area=area, batch=batch, numbers=numbers)
+        return numbers, memory, estimate.seconds(config, card, pixels=pixels)
+    except (ModelFileError, OSError):
+        return None, None, None
 
 
 def _steps(config: RunConfig, feed: Feed, learnt: Sequence[Example]) -> Steps:

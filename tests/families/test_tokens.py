@@ -48,3 +48,13 @@ def test_what_is_cut_off_is_told_in_its_own_words() -> None:
     assert (weighted.tokens, weighted.lost) == (78, "Mouse house end")
     (short,) = tokens.counts(card, model.model_copy(update={"max_tokens": 150}), [caption])
     assert short.lost == ""
+
+
+def test_a_folder_of_an_older_kind_is_read_too(tmp_path: Path) -> None:
+    model = Model(path="pocket")
+    card = detect.look(model)
+    assert card.tokenizers is not None
+    (tmp_path / "tokenizer").mkdir()
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / "tokenizer" / name).write_bytes((card.tokenizers / "tokenizer" / name).read_bytes())
+    assert tokens.counts(replace(card, tokenizers=tmp_path), model, CAPTIONS) == tokens.counts(card, model, CAPTIONS)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from impasto import events
+from impasto import adapters, events, families
 from impasto.__main__ import main
 from impasto.config import RunConfig
 from impasto.engine import prepare, run
+from impasto.engine.member import trained
+from impasto.errors import OutOfMemory
 from impasto.events import Event
-from impasto.families import detect
+from impasto.families import detect, tiny
+from impasto.preflight import estimate, show
 from impasto.preflight.plan import plan
+from impasto.preflight.probe import probed
 from impasto.store import Store
 from tests.preflight import runs
 
@@ -112,7 +119,6 @@ def test_a_run_does_what_was_planned(seed: int, root: Path, tmp_path: Path, tiny
     assert {each.code for each in told if isinstance(each, events.Warned)} >= set(accepted)
     after = plan(config, Store(tmp_path / "cache"))
     assert (made.cache.cached, after.cache.cached) == (0, after.cache.pictures)
-    assert made.disk.adapter_file == pytest.approx((folder / "lora.safetensors").stat().st_size, rel=0.9)
 
 
 def test_planning_imports_no_torch_and_speaks_json(root: Path, tmp_path: Path) -> None:
@@ -128,7 +134,7 @@ assert not heavy, heavy
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     assert (found["version"], found["pictures"]["used"], found["steps"]["total"]) == (1, 7, 70)
-    assert found["memory"]["basis"] == "uncalibrated"
+    assert found["seconds"]["basis"] == "uncalibrated"
 
 
 def test_the_text_names_what_matters(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
@@ -159,3 +165,60 @@ def test_bad_pictures_copies_and_letters_are_told(tmp_path: Path) -> None:
     assert [(each.count, each.code[:5]) for each in made.pictures.refused] == [(1, "E-IMG")]
     assert [[Path(each).name for each in group] for group in made.pictures.copies] == [["7.bmp", "8.bmp"]]
     assert [Path(each).name for each in made.words.letters] == ["4.txt".replace("txt", "bmp")]
+
+
+def test_a_probe_measures_and_the_estimate_is_near_it(tmp_path: Path) -> None:
+    """Held to -10 % and +25 %; `scripts/memory_check` does so for more cases."""
+    folder = runs.pictures(tmp_path / "pics", 8)
+    config = runs.config(folder, ["data.batch_size=8", "train.steps=100", "device.name=cpu", "device.threads=1"])
+    made = plan(config, Store(tmp_path / "cache"))
+    found = probed(config, made)
+    assert made.memory
+    assert found.memory
+    assert found.seconds
+    assert (made.memory.basis, found.memory.basis, found.seconds.basis) == ("calibrated", "measured", "measured")
+    assert -0.10 <= made.memory.low * 1.25 / found.memory.low - 1 <= 0.25
+    assert 0 < found.seconds.low < 1000
+    assert not (tmp_path / "runs").exists()
+    assert "measured by --probe" in "\n".join(show.lines(found))
+
+
+def test_a_probe_that_fails_says_so(tmp_path: Path) -> None:
+    folder = runs.pictures(tmp_path / "pics", 2)
+    config = runs.config(folder, ["device.name=cuda:7"])
+    with pytest.raises(OutOfMemory, match="E-MEM-010") as caught:
+        probed(config, plan(config, Store(tmp_path / "cache")))
+    assert "cuda:7" in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [[], ["adapter.conv_rank=3"], ["adapter.targets.text_encoder=false"]])
+@pytest.mark.parametrize("base", ["pocket", "tiny", "xl", "file"])
+def test_as_many_numbers_are_told_as_are_trained(
+    base: str, settings: list[str], tmp_path: Path, tiny_base: Path
+) -> None:
+    path = {"pocket": "pocket", "tiny": str(tiny_base)}.get(base, "")
+    if base == "xl":
+        path = str(tiny.stable_diffusion_xl(tmp_path / "xl"))
+    if base == "file":
+        path = str(tiny.single_file(tiny_base, tmp_path / "file.safetensors"))
+        settings = [*settings, f"model.config_path={str(tiny_base)!r}"]
+    laid = runs.config(tmp_path, settings).model_dump()
+    config = RunConfig.model_validate({**laid, "model": {**laid["model"], "path": path}})
+    card = detect.look(config.model)
+    seats = adapters.seats(config.adapter, trained(config, families.outline(card)))
+    numbers = sum(each.sized.rank * sum(_sides(each.target.layer.weight.shape)) for each in seats)
+    assert estimate.trained_numbers(config, card) == numbers
+
+
+def _sides(shape: Sequence[int]) -> tuple[int, int]:
+    return shape[0], math.prod(shape[1:])
+
+
+def test_a_base_whose_heads_cannot_be_read_only_loses_its_estimates(tmp_path: Path, tiny_base: Path) -> None:
+    base, folder = tmp_path / "base", runs.pictures(tmp_path / "pics")
+    shutil.copytree(tiny_base, base)
+    (base / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"?")
+    made = runs.planned(folder, [*runs.PLAIN, f"model.path={str(base)!r}"])
+    assert (made.trained, made.memory, made.seconds, made.disk.total) == (None, None, None, None)
+    assert made.steps.total == 360
+    assert "memory" not in "\n".join(show.lines(made))
