@@ -14,6 +14,9 @@ from impasto.families.card import Card
 from impasto.preflight.report import Forecast, Steps, Words
 from impasto.rates import part_rates
 
+USUAL_WIDTH = 320
+"""Channels at full size of the bases that usual rates are known from."""
+
 Said = tuple[str, str, str]
 """The setting, what is odd about it, how to mend it."""
 
@@ -56,6 +59,14 @@ class Facts:
     def learnt(self) -> list[Example]:
         """The training pictures."""
         return [each for found in self.feed.scan.examples for each in found if each.role == "train"]
+
+    @property
+    def narrow(self) -> float:
+        """How many times narrower the denoiser is than those that usual rates are known from; at least 1. A narrow
+        network wants rates that much larger (Yang et al. 2022)."""
+        widths = [each.get("block_out_channels") for part, each in self.card.configs.items() if part != "vae"]
+        known = [int(each[0]) for each in widths if isinstance(each, list) and each]
+        return max(1.0, USUAL_WIDTH / min(known, default=USUAL_WIDTH))
 
     @property
     def batch(self) -> int:

@@ -140,7 +140,8 @@ def _pictures(config: RunConfig, feed: Feed, examples: Sequence[Example], bucket
     for problem in found.of("skip"):
         skipped.setdefault(problem.code, []).append(f"{problem.where}: {problem.what}")
     visits = Counter(micro.set for micro in feed.plan.epoch(0) for _ in micro.visits)
-    alike = traces.alike([each.trace for each in examples])
+    learnt = list({each.path: each for each in examples if each.role == "train"}.values())
+    alike = traces.alike([each.trace for each in learnt])
     return Pictures(
         used=len(examples),
         looked_at=sum(found.looked_at),
@@ -155,7 +156,7 @@ def _pictures(config: RunConfig, feed: Feed, examples: Sequence[Example], bucket
         largest_upscale=max(grown, default=1.0),
         cropped=sum(each > LOST for each in lost),
         largest_crop=max(lost, default=0.0),
-        copies=tuple(tuple(str(examples[at].path) for at in group) for group in alike),
+        copies=tuple(tuple(str(learnt[at].path) for at in group) for group in alike),
     )
 
 

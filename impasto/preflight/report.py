@@ -66,7 +66,7 @@ class Pictures:
     """The largest share of its area that a picture loses."""
 
     copies: tuple[tuple[str, ...], ...]
-    """Pictures that look the same, group by group."""
+    """Training pictures that look the same, group by group. One file in several sets is no copy."""
 
 
 @dataclass(frozen=True)

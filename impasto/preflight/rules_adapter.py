@@ -33,7 +33,8 @@ def _faint(facts: Facts) -> Iterator[Said]:
 def _loud(facts: Facts) -> Iterator[Said]:
     rate = max(facts.rates.values(), default=0.0)
     kind = facts.config.optim.optimizer.kind
-    if kind in ("adamw", "adamw-8bit", "lion") and facts.ranked and facts.scale >= 0.9 and rate * facts.scale > 5e-4:
+    usual = kind in ("adamw", "adamw-8bit", "lion") and facts.ranked and facts.scale >= 0.9
+    if usual and rate * facts.scale > 5e-4 * facts.narrow:
         what = f"with alpha / rank {facts.scale:.3g}, the rate {rate:.3g} acts like {rate * facts.scale:.3g}"
         yield "optim.learning_rate", what, "divide the rate by as much as alpha was raised"
 
@@ -76,7 +77,7 @@ def _slow_ia3(facts: Facts) -> Iterator[Said]:
 
 def _fast_full(facts: Facts) -> Iterator[Said]:
     rate = max(facts.rates.values(), default=0.0)
-    if facts.config.adapter.kind == "full" and rate > 3e-5 and not facts.config.optim.finds_rate:
+    if facts.config.adapter.kind == "full" and rate > 3e-5 * facts.narrow and not facts.config.optim.finds_rate:
         yield (
             "optim.learning_rate",
             f"whole weights at the rate {rate:.3g} forget the base soon",
@@ -94,7 +95,8 @@ def _band(facts: Facts) -> tuple[float, float] | None:
     optim = facts.config.optim
     relative = isinstance(optim.optimizer, Adafactor) and optim.optimizer.relative_step
     special = facts.config.adapter.kind in ("ia3", "full") or relative or optim.finds_rate
-    return None if special else WANTED.get(optim.optimizer.kind)
+    band = None if special else WANTED.get(optim.optimizer.kind)
+    return None if band is None else (band[0], band[1] * facts.narrow)
 
 
 def _fast(facts: Facts) -> Iterator[Said]:

@@ -11,9 +11,10 @@ import pytest
 
 from impasto.data.examples import scan
 from impasto.data.feed import planned
+from impasto.engine import quickstart
 from impasto.families import detect
 from impasto.preflight import lint
-from impasto.preflight.plan import forecast
+from impasto.preflight.plan import forecast, plan
 from impasto.store import Store
 from tests.preflight import runs
 
@@ -46,14 +47,14 @@ XL_VAE = {"configs": {"vae": {"force_upcast": True, "latent_channels": 4}}}
 CASES = [
     Case("A-101", ("adapter.alpha=5",), ("adapter.alpha=4",)),
     Case("A-102", ("adapter.rank=32", "adapter.alpha=1"), ("adapter.rank=32", "adapter.alpha=16")),
-    Case("A-103", ("adapter.alpha=4", "optim.learning_rate=8e-4"), ("adapter.alpha=1", "optim.learning_rate=8e-4")),
+    Case("A-103", ("adapter.alpha=4", "optim.learning_rate=4e-3"), ("adapter.alpha=1", "optim.learning_rate=4e-3")),
     Case("A-104", ("adapter.rank=256",), ("adapter.rank=128",)),
     Case("A-105", ("adapter.rank=64",), ("adapter.rank=32",)),
     Case("A-106", ("adapter.dropout=0.2", "adapter.rank_dropout=0.2"), ("adapter.dropout=0.2",)),
     Case("A-107", ("adapter.conv_rank=8",), ("adapter.conv_rank=4",)),
     Case("A-108", ("adapter.conv_rank=2", "adapter.conv_alpha=4"), ("adapter.conv_rank=2", "adapter.conv_alpha=2")),
     Case("A-109", ("adapter.kind=ia3",), ("adapter.kind=ia3", "optim.learning_rate=3e-3")),
-    Case("A-110", ("adapter.kind=full",), ("adapter.kind=full", "optim.learning_rate=1e-5")),
+    Case("A-110", ("adapter.kind=full", "optim.learning_rate=1e-3"), ("adapter.kind=full", "optim.learning_rate=1e-5")),
     Case("A-111", ("adapter.rank_stabilized=true", "adapter.alpha=16"), ("adapter.rank_stabilized=true",)),
     Case("A-201", ("optim.learning_rate=0.1",), ("optim.learning_rate=0.1", "optim.optimizer.kind=sgd")),
     Case("A-202", ("optim.learning_rate=1e-6",), ("optim.learning_rate=3e-5",)),
@@ -179,3 +180,8 @@ def test_nothing_is_said_against_plain_settings_and_single_codes_can_be_silenced
     assert runs.planned(folder).advice == ()
     assert [each.code for each in runs.planned(folder, [STEPS, "adapter.alpha=8"]).advice] == ["A-101"]
     assert runs.planned(folder, [STEPS, "adapter.alpha=8", 'output.silenced=["A-101"]']).advice == ()
+
+
+def test_nothing_is_said_against_the_quickstart(tmp_path: Path) -> None:
+    config = quickstart.settings(tmp_path / "quickstart")
+    assert plan(config, Store(tmp_path / "cache")).advice == ()

@@ -222,3 +222,18 @@ def test_a_base_whose_heads_cannot_be_read_only_loses_its_estimates(tmp_path: Pa
     assert (made.trained, made.memory, made.seconds, made.disk.total) == (None, None, None, None)
     assert made.steps.total == 360
     assert "memory" not in "\n".join(show.lines(made))
+
+
+def test_one_file_in_two_sets_is_no_copy_of_itself(tmp_path: Path) -> None:
+    """Regularization with the training pictures, or a set at two resolutions, is meant."""
+    folder = runs.pictures(tmp_path / "pics")
+    again = [f"data.sets.1.path={str(folder)!r}", "data.sets.1.resolution=128"]
+    prior = [f"data.sets.2.path={str(folder)!r}", "data.sets.2.role=regularization"]
+    assert runs.planned(folder, [*runs.PLAIN, *again, *prior]).pictures.copies == ()
+
+
+def test_the_page_names_every_key_of_the_json(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "plan.md").read_text("utf-8")
+    found = json.loads(runs.planned(runs.pictures(tmp_path / "pics")).json())
+    names = [*found, *(name for value in found.values() if isinstance(value, dict) for name in value)]
+    assert [name for name in names if f"`{name}`" not in page] == []
