@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from impasto import adapters, events, families
 from impasto.__main__ import main
@@ -237,3 +238,11 @@ def test_the_page_names_every_key_of_the_json(tmp_path: Path) -> None:
     found = json.loads(runs.planned(runs.pictures(tmp_path / "pics")).json())
     names = [*found, *(name for value in found.values() if isinstance(value, dict) for name in value)]
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_the_plan_is_drawn(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    drawn = tmp_path / "plan.png"
+    assert main(["plan", str(root / "square"), str(root / "wide"), "--picture", str(drawn)]) == 0
+    with Image.open(drawn) as picture:
+        assert picture.width > 3 * picture.height
