@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from impasto.errors import ModelFileError, Problem
 from impasto.families.card import Card
 from impasto.families.config import Model
 from impasto.families.emphasis import parse
@@ -49,9 +50,17 @@ def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 def _of(card: Card) -> Any:
     """The tokenizer of the base's first text encoder."""
+    folder = card.tokenizers / "tokenizer" if card.tokenizers else None
+    try:
+        return _read(folder)
+    except Exception as error:  # the library raises nothing more special for files that are damaged
+        what = f"its tokenizer cannot be read ({str(error)[:100]})"
+        raise ModelFileError(Problem("E-MOD-102", what, str(folder), "fetch the folder again")) from error
+
+
+def _read(folder: Path | None) -> Any:
     from tokenizers import Tokenizer
 
-    folder = card.tokenizers / "tokenizer" if card.tokenizers else None
     if folder is not None and (folder / "tokenizer.json").is_file():
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
     if folder is not None and (folder / "merges.txt").is_file() and (folder / "vocab.json").is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from impasto.errors import Problem
+from impasto.errors import ConfigError, Problem
 from impasto.preflight import rules_adapter, rules_base, rules_data
 from impasto.preflight.facts import Facts as Facts
 from impasto.preflight.facts import Rule
@@ -13,7 +13,10 @@ RULES: tuple[Rule, ...] = (*rules_adapter.RULES, *rules_data.RULES, *rules_base.
 
 
 def advice(facts: Facts) -> Iterator[Problem]:
-    """All advice on a run, without what its settings silence."""
+    """All advice on a run, without what its settings silence. Raises ConfigError for codes that there are not."""
+    if unknown := set(facts.config.output.silenced) - {rule.code for rule in RULES}:
+        what = f"there is no advice {', '.join(sorted(unknown))}"
+        raise ConfigError(Problem("E-CFG-159", what, "output.silenced", "`impasto plan` shows the codes"))
     for rule in RULES:
         if rule.code not in facts.config.output.silenced:
             yield from (Problem(rule.code, what, key, fix) for key, what, fix in rule.look(facts))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from impasto.errors import ModelFileError
 from impasto.families import detect, text, tokens
 from impasto.families.config import Model
 
@@ -58,3 +59,11 @@ def test_a_folder_of_an_older_kind_is_read_too(tmp_path: Path) -> None:
     for name in ("vocab.json", "merges.txt"):
         (tmp_path / "tokenizer" / name).write_bytes((card.tokenizers / "tokenizer" / name).read_bytes())
     assert tokens.counts(replace(card, tokenizers=tmp_path), model, CAPTIONS) == tokens.counts(card, model, CAPTIONS)
+
+
+def test_a_damaged_tokenizer_is_the_bases_fault_and_named(tmp_path: Path) -> None:
+    model = Model(path="pocket")
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelFileError, match="E-MOD-102"):
+        tokens.counts(replace(detect.look(model), tokenizers=tmp_path), model, CAPTIONS)

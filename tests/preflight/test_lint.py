@@ -12,6 +12,7 @@ import pytest
 from impasto.data.examples import scan
 from impasto.data.feed import planned
 from impasto.engine import quickstart
+from impasto.errors import ConfigError
 from impasto.families import detect
 from impasto.preflight import lint
 from impasto.preflight.plan import forecast, plan
@@ -180,6 +181,8 @@ def test_nothing_is_said_against_plain_settings_and_single_codes_can_be_silenced
     assert runs.planned(folder).advice == ()
     assert [each.code for each in runs.planned(folder, [STEPS, "adapter.alpha=8"]).advice] == ["A-101"]
     assert runs.planned(folder, [STEPS, "adapter.alpha=8", 'output.silenced=["A-101"]']).advice == ()
+    with pytest.raises(ConfigError, match="E-CFG-159"):
+        runs.planned(folder, [STEPS, 'output.silenced=["A-999"]'])
 
 
 def test_nothing_is_said_against_the_quickstart(tmp_path: Path) -> None:
