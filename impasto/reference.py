@@ -11,6 +11,7 @@ from pathlib import Path
 from impasto import errors
 from impasto.compat import page as compat
 from impasto.config import RunConfig, json_schema
+from impasto.preflight import lint
 from impasto.schema import Section
 from impasto.settings import fields
 from impasto.settings.fields import (
@@ -39,6 +40,7 @@ def pages() -> dict[str, str]:
         "impasto.schema.json": schema_file(),
         "errors.md": errors_page(),
         "kohya-flags.md": compat.page(),
+        "advice.md": lint.page(),
     }
 
 
@@ -138,6 +140,7 @@ CODES = {
     "E-CFG-046": "a package that a setting needs is not installed",
     "E-CFG-047": "options that an optimizer of a library does not take",
     "E-CFG-048": "an optimizer of a library that does not resume to the bit",
+    "E-CFG-159": "advice is silenced that there is not",
     "E-CFG-141": "nothing to keep the base's answers for",
     "E-CFG-140": "an adapter held in bf16 beside a base that computes in something else",
     "E-CFG-142": "an adapter held in bf16 with a schedule-free optimizer",

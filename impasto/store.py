@@ -105,13 +105,7 @@ class Store:
         a moment ago is not remembered, as its next change could carry the same time.
         """
         facts = path.stat()
-        recipe = {
-            "kind": "fingerprint",
-            "path": os.path.abspath(path),
-            "inode": [facts.st_dev, facts.st_ino],
-            "size": facts.st_size,
-            "changed": [facts.st_mtime_ns, facts.st_ctime_ns],
-        }
+        recipe = _of_file(path, facts)
         known = self.get(recipe)
         if known is not None:
             return known.decode()
@@ -119,6 +113,10 @@ class Store:
         if self._clock() - max(facts.st_mtime, facts.st_ctime) > 2 and _unchanged(path, facts):
             self.put(recipe, found.encode())
         return found
+
+    def knows(self, path: Path) -> bool:
+        """Whether `fingerprint` need not read the file."""
+        return not self.missing([_of_file(path, path.stat())])
 
     def entries(self) -> Iterator[Entry]:
         """All blobs whose head can be read."""
@@ -192,6 +190,16 @@ def default_root(environ: Mapping[str, str], platform: str = sys.platform) -> Pa
             return home / "Library" / "Caches" / "impasto"
         case _:
             return home / ".cache" / "impasto"
+
+
+def _of_file(path: Path, facts: os.stat_result) -> Recipe:
+    return {
+        "kind": "fingerprint",
+        "path": os.path.abspath(path),
+        "inode": [facts.st_dev, facts.st_ino],
+        "size": facts.st_size,
+        "changed": [facts.st_mtime_ns, facts.st_ctime_ns],
+    }
 
 
 def _head(recipe: bytes, payload: bytes) -> bytes:

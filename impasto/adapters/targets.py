@@ -10,12 +10,12 @@ from typing import Literal, TypeVar
 from torch import nn
 
 from impasto.adapters.config import Kind, Ranked
+from impasto.adapters.rules import Part as Part
 from impasto.adapters.rules import Role as Role
 from impasto.adapters.rules import Rule, spread
 from impasto.errors import ConfigError, Problem
 
 Layer = nn.Linear | nn.Conv2d
-Part = Literal["unet", "text_encoder"]
 Stage = Literal["down", "mid", "up"]
 Said = TypeVar("Said")
 

@@ -23,7 +23,12 @@ Allow = Annotated[list[str] | None, Parameter(name="--allow")]
 
 
 def train(
-    *what: str, allow: Allow = None, restart: bool = False, plain: bool = False, runs: Path | None = None
+    *what: str,
+    allow: Allow = None,
+    restart: bool = False,
+    plain: bool = False,
+    runs: Path | None = None,
+    strict: bool = False,
 ) -> None:
     """Train runs; those whose folder exists go on where they were.
 
@@ -40,7 +45,14 @@ def train(
         Print plain lines instead of a live display.
     runs
         The folder for run folders, in place of output.folder.
+    strict
+        Do not train if there is any advice (`impasto plan` shows it).
     """
+    _train(asked_for(what, runs), allow, restart=restart, plain=plain, strict=strict)
+
+
+def asked_for(what: Sequence[str], runs: Path | None = None) -> list[tuple[str | None, list[str]]]:
+    """The runs that a command line names: a file of settings or none, and what is laid over it."""
     files, pictures, settings = _sorted(what)
     if runs is not None:
         settings.append(f"output.folder={literal(str(runs))}")
@@ -49,7 +61,7 @@ def train(
         raise ConfigError(Problem("E-CLI-001", "files and folders of pictures together", "command line", fix))
     if pictures:
         settings = _for_pictures(pictures, settings)
-    _train([(file, settings) for file in files] or [(None, settings)], allow, restart=restart, plain=plain)
+    return [(file, settings) for file in files] or [(None, settings)]
 
 
 def resume(*run: str, allow: Allow = None, plain: bool = False, runs: Path = Path("runs")) -> None:
@@ -109,13 +121,18 @@ def _moved(run: RunFolder) -> list[str]:
 
 
 def _train(
-    asked: Sequence[tuple[str | None, Sequence[str]]], allow: Sequence[str] | None, *, restart: bool, plain: bool
+    asked: Sequence[tuple[str | None, Sequence[str]]],
+    allow: Sequence[str] | None,
+    *,
+    restart: bool,
+    plain: bool,
+    strict: bool = False,
 ) -> None:
     configs = _loaded(asked)
     from impasto.engine.run import train as train_all
 
     with watching(len(configs), sys.stderr, plain=plain) as show:
-        folders = train_all(configs, allow=frozenset(allow or ()), restart=restart, show=show)
+        folders = train_all(configs, allow=frozenset(allow or ()), restart=restart, strict=strict, show=show)
     for folder in folders:
         print(folder)
 

@@ -6,8 +6,8 @@ ever has to be invalidated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from safetensors.torch import load, save
@@ -15,9 +15,7 @@ from torch import Tensor
 
 from impasto.data.batch import Conditioning
 from impasto.data.buckets import Placement, Size
-
-Recipe = Mapping[str, Any]
-FORMAT = 1
+from impasto.data.recipes import FORMAT, Recipe
 
 
 class Blobs(Protocol):
@@ -26,25 +24,6 @@ class Blobs(Protocol):
     def fetch(self, recipe: Recipe, make: Callable[[], bytes]) -> bytes:
         """What was kept under a recipe, or else made now and kept."""
         ...
-
-
-def latents_recipe(
-    example: str, placement: Placement, *, flip: bool, alpha: str, encoder: str, color: int | None = None
-) -> Recipe:
-    """What an encoded picture depends on: its bytes, its geometry, what stands behind it, the shift of its colours, and
-    the encoder's weights."""
-    recipe: dict[str, Any] = {
-        "kind": "latents",
-        "format": FORMAT,
-        "picture": example,
-        "resized": list(placement.resized),
-        "crop": list(placement.crop),
-        "bucket": [placement.bucket.width, placement.bucket.height],
-        "flip": flip,
-        "alpha": alpha,
-        "encoder": encoder,
-    }
-    return recipe if color is None else {**recipe, "color": color}
 
 
 def sizes(original: Size, placement: Placement, *, flip: bool) -> tuple[float, ...]:
@@ -56,24 +35,6 @@ def sizes(original: Size, placement: Placement, *, flip: bool) -> tuple[float, .
     left = placement.excess[0] - left if flip else left
     made = (*original[::-1], top, left, placement.bucket.height, placement.bucket.width)
     return tuple(float(each) for each in made)
-
-
-def mask_recipe(
-    mask: str | None, alpha: str | None, placement: Placement, *, flip: bool, size: tuple[int, int]
-) -> Recipe:
-    """What a mask at the size of latents depends on: its bytes, or those of the picture whose transparency it is, or
-    both; and its geometry."""
-    return {
-        "kind": "mask",
-        "format": FORMAT,
-        "mask": mask,
-        "transparency": alpha,
-        "resized": list(placement.resized),
-        "crop": list(placement.crop),
-        "bucket": [placement.bucket.width, placement.bucket.height],
-        "flip": flip,
-        "size": list(size),
-    }
 
 
 def shrunk(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -64,6 +64,9 @@ class Example:
     mask: Mask | None = None
     """What of it counts; None: all."""
 
+    trace: str = ""
+    """What it looks like from far away, for finding pictures that look the same."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -232,7 +235,7 @@ def _set(
             examples.append(
                 Example(
                     known[path].id, Path(path), look.size, caption, source, repeats, at, dataset.role,
-                    weight=about.weight, face=about.face, mask=mask,
+                    weight=about.weight, face=about.face, mask=mask, trace=look.trace,
                 )
             )  # fmt: skip
         findings += _alike(below)

@@ -20,7 +20,7 @@ from impasto.data.pixels import Look
 from impasto.data.sniff import Kind
 from impasto.errors import DiskError, Problem
 
-FORMAT = f"1 pillow {PIL.__version__}"
+FORMAT = f"2 pillow {PIL.__version__}"
 """Another version of ours or of the decoder may see another picture: then nothing is remembered."""
 
 SETTLED = 2_000_000_000
@@ -91,4 +91,4 @@ def _look(kept: dict[str, Any]) -> Look | Problem:
     width, height = map(int, kept["size"])
     if kept["kind"] not in get_args(Kind):
         raise ValueError(kept["kind"])
-    return Look(kept["kind"], (width, height), tuple(Problem(**each) for each in kept["notes"]))
+    return Look(kept["kind"], (width, height), tuple(Problem(**each) for each in kept["notes"]), str(kept["trace"]))

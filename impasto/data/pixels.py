@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from impasto.data import traces
 from impasto.data.buckets import Placement, Size
 from impasto.data.decode import MAX_BYTES, Decoded, Unusable, decode
 from impasto.data.findings import shown
@@ -48,6 +49,9 @@ class Look:
     """Upright."""
 
     notes: tuple[Problem, ...] = ()
+
+    trace: str = ""
+    """What it looks like from far away (`impasto.data.traces`): equal or nearly so for pictures that look the same."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def examine(content: bytes, path: Path) -> Look | Problem:
         notes.append(Problem("E-IMG-054", "is partly transparent; data.alpha says what stands behind it", shown(path)))
     if not _named_as(decoded.kind, path):
         notes.append(Problem("E-IMG-050", f"is {_A[decoded.kind]}, whatever its name says", shown(path)))
-    return Look(decoded.kind, decoded.size, tuple(notes))
+    return Look(decoded.kind, decoded.size, tuple(notes), traces.of(decoded.rgb))
 
 
 def load(

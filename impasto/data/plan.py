@@ -175,6 +175,21 @@ class Plan:
         epoch = self.epoch_of(step)
         return epoch if step and self.start_of(epoch) == step else None
 
+    def due(self, step: int, every_steps: int | None, every_epochs: int | None) -> bool:
+        """Whether something is to be done after `step` optimizer steps that is done every so many steps or epochs."""
+        over = self.epochs_done(step) if every_epochs else None
+        by_epoch = every_epochs is not None and over is not None and over % every_epochs == 0
+        return by_epoch or (every_steps is not None and step % every_steps == 0)
+
+    def due_steps(self, total: int, every_steps: int | None, every_epochs: int | None) -> list[int]:
+        """All steps of a run of `total` after which it is due."""
+        found = set(range(every_steps, total + 1, every_steps)) if every_steps else set()
+        epoch = every_epochs or 0
+        while every_epochs and self.start_of(epoch) <= total:
+            found.add(self.start_of(epoch))
+            epoch += every_epochs
+        return sorted(found)
+
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of the first epoch, and of all where no regularization pictures take turns."""

@@ -150,6 +150,9 @@ class Output(Section):
     comment: str = ""
     """A remark for the adapter file."""
 
+    silenced: Annotated[tuple[Annotated[str, Field(pattern=r"^A-\d{3}$")], ...], Field(strict=False)] = ()
+    """Codes of advice that is not to be given for this run, as ["A-402"]. `impasto plan` shows the codes."""
+
 
 class Device(Section):
     """What computes."""

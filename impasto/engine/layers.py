@@ -9,8 +9,9 @@ from itertools import groupby
 from impasto import adapters, families
 from impasto.adapters.targets import Part, Role, Seat, Stage
 from impasto.config import RunConfig
-from impasto.engine.member import lora_plus, rate_of, trained
+from impasto.engine.member import trained
 from impasto.families import detect
+from impasto.rates import lora_plus, rate_of
 
 
 @dataclass(frozen=True)

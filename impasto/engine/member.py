@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from math import ceil, sqrt
-from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -14,7 +12,7 @@ from torch import Tensor
 from impasto import optim
 from impasto.adapters.adapter import Adapter, AdapterLayer, shorten
 from impasto.adapters.config import Bounded
-from impasto.adapters.targets import Part, Target
+from impasto.adapters.targets import Target
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.loader import Loader
@@ -26,6 +24,7 @@ from impasto.optim.flat import FlatParameters
 from impasto.optim.optimizers import Optimizer
 from impasto.optim.scaler import LossScaler
 from impasto.optim.schedules import factor
+from impasto.rates import lora_plus, part_rates, rate_of, rates_of, text_encoder_until
 
 
 @dataclass
@@ -174,66 +173,13 @@ class Member:
         self._rest()
 
 
-def part_rates(config: RunConfig) -> dict[Part, float]:
-    """The learning rate of each part that is trained; a rate of 0 leaves the part out. Of several text encoders, the
-    highest."""
-    targets = config.adapter.targets
-    parts: dict[Part, bool] = {"unet": targets.unet, "text_encoder": targets.text_encoder}
-    found = {part: max(_rates(config, part)) for part, on in parts.items() if on}
-    return {part: rate for part, rate in found.items() if rate > 0}
-
-
-def rate_of(config: RunConfig, part: Part, encoder: int | None = None) -> float:
-    """The learning rate of a part; `encoder` counts the text encoders where there are several."""
-    rates = _rates(config, part)
-    return rates[(encoder or 1) - 1] if len(rates) > 1 else rates[0]
-
-
-def _rates(config: RunConfig, part: Part) -> tuple[float, ...]:
-    chosen, scale = config.optim, _rate_scale(config)
-    own = chosen.unet_learning_rate if part == "unet" else chosen.text_encoder_learning_rate
-    if own is None:
-        own = chosen.learning_rate
-    return tuple(rate * scale for rate in (own if isinstance(own, tuple) else (own,)))
-
-
-def _rate_scale(config: RunConfig) -> float:
-    """What all rates are multiplied by for the pictures in a step (Goyal et al. 2017; the root: Krizhevsky 2014)."""
-    pictures = config.data.batch_size * config.train.accumulate
-    match config.optim.learning_rate_scale:
-        case "none":
-            return 1.0
-        case "linear":
-            return float(pictures)
-        case "sqrt":
-            return sqrt(pictures)
-        case _:
-            assert_never(config.optim.learning_rate_scale)
-
-
-def lora_plus(config: RunConfig) -> dict[Part, float]:
-    """The ratio of LoRA+ in each part that has one."""
-    chosen = config.optim
-    ratios: dict[Part, float | None] = {"unet": chosen.unet_lora_plus, "text_encoder": chosen.text_encoder_lora_plus}
-    found = {part: chosen.lora_plus if own is None else own for part, own in ratios.items()}
-    return {part: ratio for part, ratio in found.items() if ratio is not None}
-
-
-def text_encoder_until(config: RunConfig, total: int) -> int:
-    """The steps after which the text encoder's adapter rests; all of them where nothing says otherwise."""
-    until = config.train.text_encoder_until
-    if until is None:
-        return total
-    return until if isinstance(until, int) else ceil(until * total)
-
-
 def trained(config: RunConfig, targets: Iterable[Target]) -> list[Target]:
     """The targets in parts that learn: those with rate 0 have no adapter at all.
 
     Raises ConfigError when there is not a rate for each of the text encoders.
     """
     found = list(targets)
-    rates = _rates(config, "text_encoder")
+    rates = rates_of(config, "text_encoder")
     encoders = {target.encoder or 1 for target in found if target.part == "text_encoder"}
     if len(rates) > 1 and len(rates) != len(encoders):
         what = f"{len(rates)} rates are given, and the base has {len(encoders)} text encoders"

@@ -15,10 +15,13 @@ from impasto.checks import advice, run_folder
 from impasto.config import RunConfig
 from impasto.engine import changes
 from impasto.engine.session import Session, Show
-from impasto.errors import LockedError, Problem
+from impasto.errors import ConfigError, LockedError, Problem
 from impasto.events import EventLog
 from impasto.files import JSON
+from impasto.preflight.plan import forecast
+from impasto.preflight.show import brief
 from impasto.runs.folder import RunFolder
+from impasto.store import Store
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
 
@@ -44,6 +47,22 @@ def opened(config: RunConfig, allow: frozenset[str], restart: bool, show: Show |
             session.tell(events.Warned(code=problem.code, text=str(problem)))
         files.write(folder.config, settings.dump(config).encode())
         yield session
+
+
+def advise(session: Session, store: Store, *, strict: bool) -> None:
+    """Say what the run will do and what is probably not meant, and keep in its record what was accepted.
+
+    Raises ConfigError with `strict` and any advice.
+    """
+    made = forecast(session.config, session.card, session.feed, store)
+    session.tell(events.Noted(text=brief(made)))
+    if strict and made.advice:
+        raise ConfigError(*made.advice)
+    for problem in made.advice:
+        session.tell(events.Warned(code=problem.code, text=str(problem)))
+    accepted: list[JSON] = [problem.code for problem in made.advice]
+    silenced: list[JSON] = list(session.config.output.silenced)
+    session.folder.update_record({"advice": {"accepted": accepted, "silenced": silenced}})
 
 
 def _folder(path: Path, config: RunConfig) -> RunFolder:

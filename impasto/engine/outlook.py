@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
 from impasto.config import RunConfig
 from impasto.data.examples import scan
-from impasto.data.plan import Plan
-from impasto.data.pools import pools
-from impasto.engine.member import part_rates
+from impasto.data.feed import planned
+from impasto.engine import plots
 from impasto.families import detect
 from impasto.families.detect import Card
 from impasto.objectives import process as processes
 from impasto.objectives.curves import Curves, curves
 from impasto.optim.schedules import factor
+from impasto.preflight.report import BucketPlan
+from impasto.rates import part_rates
 
 MOST = 1000
 """Steps of the schedule that are shown; of a longer run, evenly chosen ones."""
@@ -47,12 +49,12 @@ class Outlook:
         }
         return json.dumps(found).encode() + b"\n"
 
-    def png(self, title: str) -> bytes:
-        """Three pictures side by side: how often a timestep is drawn, what its loss counts, the learning rate."""
+    def png(self, title: str, buckets: Sequence[BucketPlan] = ()) -> bytes:
+        """Side by side: how often a timestep is drawn, what its loss counts, the learning rate; buckets, if given."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(12.0, 3.6), dpi=120, layout="constrained")
-        drawn, counted, rate = figure.subplots(1, 3)
+        figure = Figure(figsize=(16.0 if buckets else 12.0, 3.6), dpi=120, layout="constrained")
+        drawn, counted, rate, *more = figure.subplots(1, 4 if buckets else 3)
         drawn.fill_between(range(len(self.curves.snr)), self.curves.probability, color="#9db8d9", label="drawn")
         drawn.plot(self.curves.effort, color="#1f5fa8", label="drawn, times its weight")
         drawn.set_xlabel("timestep (right: noise)")
@@ -70,7 +72,9 @@ class Outlook:
         rate.set_xlabel("step")
         rate.set_ylabel("learning rate")
         rate.legend(frameon=False)
-        for axes in (drawn, counted, rate):
+        for axes in more:
+            plots.buckets(axes, buckets)
+        for axes in (drawn, counted, rate, *more):
             axes.spines[["top", "right"]].set_visible(False)
         for axes in (drawn, rate):
             axes.set_ylim(bottom=0)
@@ -79,9 +83,9 @@ class Outlook:
         return picture.getvalue()
 
 
-def outlook(config: RunConfig) -> Outlook:
-    """What a run will do. Reads what the base says of itself, and pictures' sizes where epochs are to be counted; no
-    weights.
+def outlook(config: RunConfig, *, total: int | None = None) -> Outlook:
+    """What a run will do. Reads what the base says of itself, and pictures' sizes where epochs are to be counted and
+    `total` does not say the steps; no weights.
 
     Raises UserError where the objective does not go with the base, or the pictures cannot be counted.
     """
@@ -90,7 +94,7 @@ def outlook(config: RunConfig) -> Outlook:
     width, height = sides if isinstance(sides, tuple) else (sides, sides)
     process = processes.of_scheduler(card.scheduler, card.prediction)
     found = curves(config.objective, process, (height // card.factor, width // card.factor))
-    total = config.train.steps or _counted(config, card)
+    total = total or config.train.steps or _counted(config, card)
     steps = tuple(range(0, total, -(-total // MOST)))
     rates = {
         str(part): tuple(rate * factor(config.optim.schedule, step, total) for step in steps)
@@ -103,5 +107,5 @@ def _counted(config: RunConfig, card: Card) -> int:
     """The steps that a run of so many epochs has."""
     found = scan(config.data)
     found.check(config.data)
-    placed = pools(config.data, found.examples, resolution=(card.resolution, card.resolution), step=card.step)
-    return Plan(placed, config.train.seed, config.train.accumulate).total_steps(config.train)
+    feed = planned(config.data, found, config.train, side=card.resolution, step=card.step)
+    return feed.plan.total_steps(config.train)

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
     from impasto.engine.layers import Row
+    from impasto.preflight.report import BucketPlan
 
 INK, PAPER, QUIET = "#222222", "#ffffff", "#8a8f98"
 
@@ -100,6 +101,18 @@ def _boxes(
     axes.set_xlim(-0.1, 4.3 if any(x > 3 for x, _ in labels) else 3.0)
     axes.set_ylim(min((y for _, y in labels), default=0) - 0.2, 1.0)
     axes.axis("off")
+
+
+def buckets(axes: Any, found: Sequence[BucketPlan]) -> None:
+    """Each bucket as a dot at its width and height, as large as it has pictures."""
+    most = max(each.pictures for each in found)
+    sizes = [30 + 300 * each.pictures / most for each in found]
+    axes.scatter([each.width for each in found], [each.height for each in found], s=sizes, color="#9db8d9")
+    for each in found:
+        axes.annotate(str(each.pictures), (each.width, each.height), fontsize=7, ha="center", va="center", color=INK)
+    axes.set_xlabel("width of the bucket")
+    axes.set_ylabel("height")
+    axes.set_title("pictures", loc="left")
 
 
 def running_mean(values: Sequence[float], back: int = 25) -> list[float]:

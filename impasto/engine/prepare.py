@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import groupby
@@ -23,21 +22,21 @@ from impasto import dice, events
 from impasto.config import RunConfig
 from impasto.data import captions as words
 from impasto.data import encode as encodings
-from impasto.data import pixels
+from impasto.data import pixels, recipes
 from impasto.data.batch import Batch, Conditioning, stacked
 from impasto.data.buckets import Placement
 from impasto.data.config import Captions
-from impasto.data.examples import Example, Scan, scan
-from impasto.data.plan import Micro, Plan, View, Visit, held_out
-from impasto.data.pools import pools
+from impasto.data.examples import scan
+from impasto.data.feed import MEMO, Feed, planned
+from impasto.data.plan import Micro, View, Visit
 from impasto.engine.device import Compute
-from impasto.engine.member import part_rates
 from impasto.errors import DataError, Problem
 from impasto.events import Event
 from impasto.families.config import Merged
 from impasto.families.detect import Card, Part
 from impasto.families.family import Family, ImageEncoder
 from impasto.files import canonical
+from impasto.rates import part_rates
 from impasto.store import Store
 
 Tell = Callable[[Event], None]
@@ -45,36 +44,14 @@ VARIANTS = 16
 """Captions with more variants than this are encoded at each visit: keeping them all would not pay."""
 
 
-@dataclass(frozen=True)
-class Feed:
-    """What a run trains on: its pictures and its plan."""
-
-    scan: Scan
-    plan: Plan
-
-    @cached_property
-    def held_out(self) -> list[Micro]:
-        """The validation pictures."""
-        return held_out(self.plan.pools)
-
-    def example(self, visit: Visit) -> Example:
-        """The picture of a visit."""
-        return self.scan.examples[visit.set][visit.example]
-
-
 def look(config: RunConfig, card: Card, store: Store, tell: Tell) -> Feed:
     """Look at every picture and plan the run. Raises DataError with all that is wrong with the data."""
     tell(events.Phase(name="scan"))
-    found = scan(
-        config.data,
-        memo=store.root / "pictures.json",
-        progress=partial(_progress, tell, "scan"),
-    )
+    found = scan(config.data, memo=store.root / MEMO, progress=partial(_progress, tell, "scan"))
     for problem in (*grouped(found.of("skip")), *grouped(found.of("note"))):
         tell(events.Warned(code=problem.code, text=str(problem)))
     found.check(config.data)
-    placed = pools(config.data, found.examples, resolution=(card.resolution, card.resolution), step=card.step)
-    return Feed(found, Plan(placed, config.train.seed, config.train.accumulate))
+    return planned(config.data, found, config.train, side=card.resolution, step=card.step)
 
 
 def grouped(problems: Sequence[Problem], most: int = 5) -> Iterator[Problem]:
@@ -124,8 +101,7 @@ class Source:
     @property
     def _vae_form(self) -> str:
         """Which picture encoder it is, and in which precision."""
-        precision = self._config.model.vae_precision
-        return self._vae_print + ("" if precision == "fp32" else f"+{precision}")
+        return recipes.picture_encoder(self._vae_print, self._config.model.vae_precision)
 
     def fill(self, tell: Tell) -> None:
         """Encode whatever a visit can ask for and the store lacks. Nothing to do on the second run."""
@@ -202,8 +178,8 @@ class Source:
             lambda: self._encode(visit),
         )
 
-    def _recipe(self, seen: Visit | View) -> encodings.Recipe:
-        return encodings.latents_recipe(
+    def _recipe(self, seen: Visit | View) -> recipes.Recipe:
+        return recipes.latents_recipe(
             seen.id, seen.placement,
             flip=seen.flip, alpha=self._config.data.alpha, encoder=self._vae_form, color=seen.color,
         )  # fmt: skip
@@ -242,7 +218,7 @@ class Source:
         by_alpha = self._config.data.masks_of(self._config.data.sets[visit.set]).alpha
         if example.mask is None and not by_alpha:
             return torch.ones(1, *size)
-        recipe = encodings.mask_recipe(
+        recipe = recipes.mask_recipe(
             example.mask.id if example.mask else None, example.id if by_alpha else None, visit.placement,
             flip=visit.flip, size=size,
         )  # fmt: skip
@@ -315,7 +291,7 @@ class Source:
         found = encodings.kept(self._store, self._text_recipe(cond), lambda: self._encode_text(cond))
         return {name: value[0] for name, value in found.items()}
 
-    def _text_recipe(self, cond: Conditioning) -> encodings.Recipe:
+    def _text_recipe(self, cond: Conditioning) -> recipes.Recipe:
         return encodings.text_recipe(
             cond,
             encoder=self._text_print,

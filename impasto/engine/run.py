@@ -43,14 +43,16 @@ def train(
     *,
     allow: frozenset[str] = frozenset(),
     restart: bool = False,
+    strict: bool = False,
     show: Show | None = None,
     cache: Path | None = None,
 ) -> list[Path]:
     """Train every run, those on the same base together, and return their folders.
 
     A run whose folder exists goes on from its last checkpoint; one that is finished is left as it is. `allow` names
-    settings that may differ from the folder's, `restart` moves an old folder aside first, `show` is called with every
-    event, `cache` is where encoded pictures are kept (default: the user's cache folder).
+    settings that may differ from the folder's, `restart` moves an old folder aside first, `strict` refuses runs that
+    there is advice on, `show` is called with every event, `cache` is where encoded pictures are kept (default: the
+    user's cache folder).
 
     Raises UserError for what a user can mend, and Stopped when a signal asked for the end. A run that fails leaves the
     others of its fleet to their end; then its error is raised.
@@ -63,7 +65,7 @@ def train(
     with stop.listening(), ExitStack() as held:
         sessions = [held.enter_context(opening.opened(each, allow, restart, show)) for each in configs]
         for together in fleets(sessions):
-            failures += Fleet(together, store, stop).train()
+            failures += Fleet(together, store, stop, strict=strict).train()
     if failures:
         raise failures[0]
     return [session.folder.path for session in sessions]
@@ -80,10 +82,11 @@ def fleets(sessions: Iterable[Session]) -> list[list[Session]]:
 class Fleet:
     """Runs that train at once on one frozen base."""
 
-    def __init__(self, sessions: Sequence[Session], store: Store, stop: StopRequest) -> None:
+    def __init__(self, sessions: Sequence[Session], store: Store, stop: StopRequest, *, strict: bool = False) -> None:
         self._sessions = list(sessions)
         self._store = store
         self._stop = stop
+        self._strict = strict
         self._failures: list[UserError] = []
 
     def train(self) -> list[UserError]:
@@ -117,6 +120,8 @@ class Fleet:
             if session.finished_at >= total:
                 session.tell(events.Noted(text=f"already finished, all {total} steps: {session.folder.final}"))
                 self._sessions.remove(session)
+                continue
+            opening.advise(session, self._store, strict=self._strict)
         return card, totals
 
     def _load(self, card: Card, totals: dict[str, int], held: ExitStack) -> tuple[Trainer, Witness]:

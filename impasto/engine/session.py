@@ -14,9 +14,9 @@ import torch
 from impasto import events, files
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
+from impasto.data.feed import Feed
 from impasto.engine import checkpoint, plots, preview, validate
 from impasto.engine.member import Member
-from impasto.engine.prepare import Feed
 from impasto.engine.proving import Witness
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
@@ -177,9 +177,7 @@ class Session:
         return trainer.compute.device.type == "cpu" or len(self.member.progress.losses) >= 10
 
     def _due(self, steps: int | None, epochs: int | None) -> bool:
-        by_step = steps is not None and self.member.step % steps == 0
-        over = self.feed.plan.epochs_done(self.member.step) if epochs else None
-        return by_step or (epochs is not None and over is not None and over % epochs == 0)
+        return self.feed.plan.due(self.member.step, steps, epochs)
 
     def _save_due(self) -> bool:
         minutes = self.config.save.every_minutes

@@ -15,11 +15,11 @@ from impasto.adapters.config import Adapter, Ranked
 from impasto.config import RunConfig, fingerprint
 from impasto.data.config import Role
 from impasto.data.examples import Example
+from impasto.data.feed import Feed
 from impasto.engine.device import Compute
-from impasto.engine.member import part_rates, text_encoder_until
-from impasto.engine.prepare import Feed
 from impasto.families.detect import Card
 from impasto.files import JSON
+from impasto.rates import part_rates, text_encoder_until
 from impasto.weights.metadata import Facts, Folder
 
 

@@ -6,9 +6,7 @@ attention in CLIP looks back only, so that what stands behind the end mark does 
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,24 +16,17 @@ from impasto.data.batch import Conditioning
 from impasto.errors import ConfigError, Problem
 from impasto.families.config import Emphasis, Model
 from impasto.families.emphasis import parse
+from impasto.families.tokens import vocabulary
 
 WINDOW = 75
 """Words' tokens in one window; with the start and end marks it is 77 long."""
-
-MERGES = Path(__file__).parent / "clip" / "merges.txt.gz"
-"""CLIP's byte pairs (MIT, see LICENSE beside it); the vocabulary follows from them."""
 
 
 def own_tokenizer() -> Any:
     """The CLIPTokenizer of all Stable Diffusion models, from the vocabulary that comes with impasto."""
     from transformers import CLIPTokenizer
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    merges = [tuple(line.split(" ")) for line in gzip.decompress(MERGES.read_bytes()).decode("utf-8").splitlines()]
-    letters = list(bytes_to_unicode().values())
-    names = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
-    marks = ["<|startoftext|>", "<|endoftext|>"]
-    vocab = {name: at for at, name in enumerate([*names, *marks])}
+    vocab, merges = vocabulary()
     return CLIPTokenizer(vocab=vocab, merges=merges, pad_token="<|endoftext|>", model_max_length=77)
 
 

@@ -67,6 +67,11 @@ def check(schedule: settings.Schedule, total: int) -> None:
         raise ValueError(f"a warm-up of {warmup} steps{falling} does not fit into {total} steps")
 
 
+def warmup_steps(schedule: settings.Schedule, total: int) -> int:
+    """The steps over which the rate rises."""
+    return _steps(schedule.warmup, total)
+
+
 @dataclass(frozen=True)
 class _Span:
     """A run of `total` steps whose first `warmup` rise."""

@@ -243,6 +243,7 @@ def _expected_text(shape: Text) -> str:
 
 
 _FORMS = {
+    r"^A-\d{3}$": 'a code of advice, as "A-101"',
     r"^[^/\\\x00-\x1f<>:\"|?*]{1,100}$": "text of 1 to 100 characters without / \\ < > : | ? * and double quotes",
     r"^[^/\\]*$": "text without / and \\",
     r"^\.[^/\\]+$": 'the ending of a file name with its dot, such as ".txt"',

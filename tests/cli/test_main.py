@@ -22,7 +22,7 @@ from impasto.errors import DataError, DeviceError, Problem, Stopped, UserError
 
 COMMANDS = [
     "new", "train", "resume", "runs", "show", "stop", "save", "preview", "sample", "inspect", "weights", "cache",
-    "layers", "plot", "import", "export-kohya", "explain", "schema", "doctor", "quickstart", "version",
+    "layers", "plan", "plot", "import", "export-kohya", "explain", "schema", "doctor", "quickstart", "version",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from impasto.engine.changes import rule
-from impasto.engine.member import part_rates
+from impasto.rates import part_rates
 from tests.engine.fleets import config, family, farthest, member, train
 
 OPTIMS: dict[str, dict[str, Any]] = {

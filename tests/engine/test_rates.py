@@ -13,10 +13,11 @@ from impasto import adapters
 from impasto.adapters.adapter import shorten
 from impasto.adapters.config import Loha, Lokr, Lora
 from impasto.config import RunConfig
-from impasto.engine.member import part_rates, text_encoder_until, trained
+from impasto.engine.member import trained
 from impasto.errors import ConfigError
 from impasto.families.family import Family
 from impasto.optim.flat import FlatParameters
+from impasto.rates import part_rates, text_encoder_until
 from tests.engine.fleets import family, farthest, member, train
 
 SETTINGS: dict[str, dict[str, Any]] = {
