@@ -190,6 +190,14 @@ def _shown(config: RunConfig) -> Found:
         if getattr(preview, name) is not None and not preview.prompts:
             what = "previews are asked for, but there is nothing to draw"
             yield "E-CFG-025", ("preview", name), what, 'add [[preview.prompts]] with text = "…", or delete this line'
+    if config.output.thumbnail and not (preview.prompts and (preview.every_steps or preview.every_epochs)):
+        what = "the file is to show a preview, and none is drawn while training"
+        yield (
+            "E-CFG-025",
+            ("output", "thumbnail"),
+            what,
+            "set preview.every_epochs = 1 with a prompt, or delete this line",
+        )
     if validation.every_steps is not None and not any(each.role == "validation" for each in config.data.sets):
         what = "a loss is to be measured, but no set holds pictures for it"
         fix = 'add [[data.sets]] with role = "validation", or delete this line'

@@ -121,7 +121,7 @@ CODES = {
     "E-CFG-022": "no part of the model gets an adapter",
     "E-CFG-023": "every learning rate is 0",
     "E-CFG-024": "a size no model can work with",
-    "E-CFG-025": "previews without prompts",
+    "E-CFG-025": "previews that are needed and not drawn",
     "E-CFG-026": "validation without pictures",
     "E-CFG-027": "no pictures",
     "E-CFG-028": "a set is given twice, or trained and validated on",

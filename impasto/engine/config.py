@@ -153,6 +153,30 @@ class Output(Section):
     silenced: Annotated[tuple[Annotated[str, Field(pattern=r"^A-\d{3}$")], ...], Field(strict=False)] = ()
     """Codes of advice that is not to be given for this run, as ["A-402"]. `impasto plan` shows the codes."""
 
+    description: str = ""
+    """What the adapter is and does, for the adapter file; sites that share files show it. Unset: the comment."""
+
+    license: str = ""
+    """Under which terms the adapter may be used, for the adapter file."""
+
+    tags: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Words by which sites that share files find it, for the adapter file."""
+
+    trigger_phrase: str = ""
+    """The words that call the concept, for the adapter file; programs that draw offer them."""
+
+    usage_hint: str = ""
+    """How to use it (strength, sampler, words to add), for the adapter file."""
+
+    thumbnail: bool = False
+    """Put the newest preview of the first prompt into the adapter file, made small, where sites and programs show it.
+    Needs preview.prompts."""
+
+    metadata: Literal["full", "least"] = "full"
+    """How much the adapter file tells. `full`: settings, counts of pictures and tags, everything another program or a
+    later you could ask for; of paths only their last names. `least`: what programs need to load it, and the words of
+    this section."""
+
 
 class Device(Section):
     """What computes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,6 +149,16 @@ def png(sheet: Image.Image) -> bytes:
     """A picture as a PNG."""
     drawn = BytesIO()
     sheet.save(drawn, "PNG")
+    return drawn.getvalue()
+
+
+def thumbnail(path: Path) -> bytes:
+    """A picture as a JPEG of at most 256 pixels a side, small enough for a file's metadata."""
+    drawn = BytesIO()
+    with Image.open(path) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((256, 256), Image.Resampling.LANCZOS)
+    small.save(drawn, "JPEG", quality=85)
     return drawn.getvalue()
 
 

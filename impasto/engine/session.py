@@ -232,7 +232,8 @@ class Session:
 
     def export(self, path: Path, trainer: Trainer, witness: Witness) -> None:
         """Write the adapter as a file to use and, as the settings say, prove that it loads and draws alike."""
-        facts = self.teller.facts(self.member.step, started=self._started, written=time.time())
+        picture = self._thumbnail() if self.config.output.thumbnail else None
+        facts = self.teller.facts(self.member.step, started=self._started, written=time.time(), thumbnail=picture)
         with self.member.averaged():
             about = metadata.build(self.config, facts)
             adapter_file.write(path, self.member.adapter.tensors(), about, self.config.save.precision)
@@ -250,6 +251,12 @@ class Session:
                 text = "diffusers does not read this kind of adapter: the proof used impasto's own reader"
                 self.tell(events.Noted(text=text))
         self.touch_clock()
+
+    def _thumbnail(self) -> bytes | None:
+        """The newest preview of the first prompt, small; None before there is one of the adapter."""
+        drawn = sorted(self.folder.previews.glob("*-0.png"))
+        untrained = self.folder.preview(0, 0)
+        return plots.thumbnail(drawn[-1]) if drawn and drawn[-1] != untrained else None
 
     def _prune_adapters(self) -> None:
         if self.config.save.keep is not None:

@@ -35,7 +35,7 @@ class Teller:
     session: str
     total: int
 
-    def facts(self, step: int, *, started: float, written: float) -> Facts:
+    def facts(self, step: int, *, started: float, written: float, thumbnail: bytes | None = None) -> Facts:
         """What a file written after `step` steps says."""
         plan = self.feed.plan
         width, height = _sides(self.config, self.card)
@@ -64,6 +64,7 @@ class Teller:
             started=started,
             written=written,
             final=step >= self.total,
+            thumbnail=thumbnail,
         )
 
     def record(self) -> dict[str, JSON]:

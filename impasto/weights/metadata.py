@@ -7,6 +7,7 @@ is no such thing here.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ ARGUMENTS = {
     "rescaled": "rescaled",
 }  # fmt: skip
 """What it, or sd-scripts, calls a setting of a kind."""
+
+LEAST = {"ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args"}
+"""What a file tells at least, beside what its author wants to say."""
 
 TAGS_ROOM = 4 * 2**20
 """Bytes of tags that a file holds at most; rarer ones are left out."""
@@ -110,6 +114,9 @@ class Facts:
     final: bool
     """Whether the training is over."""
 
+    thumbnail: bytes | None = None
+    """A small JPEG of what it draws."""
+
 
 def build(config: Section, facts: Facts) -> dict[str, str]:
     """Every key of the file's metadata. `config` is the RunConfig.
@@ -117,6 +124,9 @@ def build(config: Section, facts: Facts) -> dict[str, str]:
     Paths are told by their last name only: files are shared, and the folders of a home are nobody's business.
     """
     values = config.model_dump(mode="json")
+    if values["output"]["metadata"] == "least":
+        told = {**_network(values["adapter"]), **_base(facts), **_spec(values, facts)}
+        return {key: str(value) for key, value in told.items() if key in LEAST or key.startswith("modelspec.")}
     told: dict[str, object] = {**_training(values, facts), **_settings(values), **_absent(), **_data(values, facts)}
     told |= _objective(values["objective"], facts)
     told |= _base(facts) | _spec(values, facts) | _own(values, facts)
@@ -294,7 +304,12 @@ def _spec(values: Any, facts: Facts) -> dict[str, object]:
         "resolution": "{}x{}".format(*facts.resolution),
         "prediction_type": "" if facts.card.prediction == "flow" else facts.card.prediction,
         "author": output["author"],
-        "description": output["comment"],
+        "description": output["description"] or output["comment"],
+        "license": output["license"],
+        "tags": ", ".join(output["tags"]),
+        "trigger_phrase": output["trigger_phrase"],
+        "usage_hint": output["usage_hint"],
+        "thumbnail": f"data:image/jpeg;base64,{b64encode(facts.thumbnail).decode()}" if facts.thumbnail else "",
         "encoder_layer": skip if skip > 1 else "",
         "timestep_range": _range(times),
     }

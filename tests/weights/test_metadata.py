@@ -105,6 +105,31 @@ def test_the_folders_of_a_home_are_not_told(facts: Facts) -> None:
     assert json.loads(told["impasto.config"])["data"]["sets"][0]["path"] == "10_cat"
 
 
+def test_what_the_author_says_stands_in_the_words_of_the_metadata_standard(facts: Facts) -> None:
+    output = Output(
+        description="a grey cat", license="CC BY 4.0", tags=("cat", "pet"), trigger_phrase="tom cat",
+        usage_hint="strength 0.8", comment="third try",
+    )  # fmt: skip
+    told = metadata.build(RunConfig(output=output), replace(facts, thumbnail=b"picture"))
+    said = {key.removeprefix("modelspec."): value for key, value in told.items()}
+    assert (said["description"], said["license"], said["tags"]) == ("a grey cat", "CC BY 4.0", "cat, pet")
+    assert (said["trigger_phrase"], said["usage_hint"]) == ("tom cat", "strength 0.8")
+    assert said["thumbnail"] == "data:image/jpeg;base64,cGljdHVyZQ=="
+    assert told["ss_training_comment"] == "third try"
+    plain = metadata.build(RunConfig(output=Output(comment="third try")), facts)
+    assert plain["modelspec.description"] == "third try"
+    assert not {"modelspec.thumbnail", "modelspec.license", "modelspec.trigger_phrase"} & plain.keys()
+
+
+def test_the_least_is_what_programs_need_and_what_the_author_says(facts: Facts) -> None:
+    output = Output(metadata="least", trigger_phrase="tom cat")
+    told = metadata.build(RunConfig(name="tom", adapter=Lora(conv_rank=4), output=output), facts)
+    assert {key for key in told if not key.startswith("modelspec.")} == metadata.LEAST
+    assert told["modelspec.trigger_phrase"] == "tom cat"
+    full = metadata.build(RunConfig(name="tom", adapter=Lora(conv_rank=4)), facts)
+    assert all(full[key] == told[key] for key in metadata.LEAST)
+
+
 def test_a_million_tags_do_not_fill_the_file(facts: Facts) -> None:
     tags = {"many": {f"a tag that is rather long, number {at}": 1 for at in range(200_000)} | {"cat": 9}}
     told = metadata.build(RunConfig(), replace(facts, tags=tags))
