@@ -125,8 +125,8 @@ def build(config: Section, facts: Facts) -> dict[str, str]:
     """
     values = config.model_dump(mode="json")
     if values["output"]["metadata"] == "least":
-        told = {**_network(values["adapter"]), **_base(facts), **_spec(values, facts)}
-        return {key: str(value) for key, value in told.items() if key in LEAST or key.startswith("modelspec.")}
+        least = _network(values["adapter"]) | _base(facts) | _spec(values, facts)
+        return {key: str(value) for key, value in least.items() if key in LEAST or key.startswith("modelspec.")}
     told: dict[str, object] = {**_training(values, facts), **_settings(values), **_absent(), **_data(values, facts)}
     told |= _objective(values["objective"], facts)
     told |= _base(facts) | _spec(values, facts) | _own(values, facts)
