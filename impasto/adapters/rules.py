@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from impasto.schema import FilePath, NaturalFloat, NaturalInt, PositiveInt, Section
 
 Layers = Literal["attention", "attention-mlp", "full"]
-Role = Literal["attention", "mlp", "projection", "resnet", "conv", "time"]
+Role = Literal["attention", "mlp", "projection", "resnet", "conv", "time", "norm"]
 Curve = Annotated[str, Field(pattern=r"^(sine|cosine|linear|reverse_linear|zeros)(\+\d*\.?\d+)?$")]
 """A preset of factors over the blocks, perhaps with something added to each: `cosine+0.25`."""
 

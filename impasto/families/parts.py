@@ -47,7 +47,7 @@ def size(module: nn.Module) -> int:
 
 def _hold(target: Target, model: Model, device: torch.device, *, plain: bool) -> None:
     form = model.quantize if target.part == "unet" else model.quantize_text_encoder
-    if form == "none":
+    if form == "none" or target.is_norm:
         return
     if plain:
         quantized.round_to([target.module], form)
