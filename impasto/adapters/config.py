@@ -178,6 +178,20 @@ class DyLora(Ranked, Bounded):
     unit: PositiveInt = 1
     """The ranks it can be cut to are the multiples of this."""
 
+    export_ranks: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = ()
+    """Ranks to cut the trained adapter to: each is a file of its own beside the whole one, as in [2, 4, 8]. The run
+    then also measures what each rank is worth. Empty: the whole file only."""
+
+    @model_validator(mode="after")
+    def _ranks_there_are(self) -> DyLora:
+        most = max(rank for _, rank in self.ranks)
+        for rank in self.export_ranks:
+            if rank % self.unit:
+                raise ValueError(f"export_ranks must be multiples of unit, and {rank} is none of {self.unit}")
+            if rank > most and not (self.start and self.start.sizes == "file"):
+                raise ValueError(f"export_ranks has {rank}, and no layer has more than rank {most}")
+        return self
+
     @model_validator(mode="after")
     def _whole_units(self) -> DyLora:
         for name, rank in self.ranks:
