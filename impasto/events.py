@@ -121,6 +121,27 @@ class Validated(_Told):
     """Mean loss at each noise level."""
 
 
+class Ranked(_Told):
+    """What the adapter is worth at each rank it was cut to: the loss with the same noise on the same pictures."""
+
+    kind: Literal["ranked"] = "ranked"
+    step: int
+    """Steps done."""
+    pictures: Text
+    """Which ones: `validation`, or some of the `training` where none are held out."""
+    count: int
+    """How many."""
+    losses: dict[str, dict[str, Number]]
+    """For each rank the mean loss at each noise level; rank 0 is the base alone, the last one the whole adapter."""
+    files: dict[str, Text]
+    """The file of each rank, within the run's folder."""
+
+    def means(self) -> dict[int, float]:
+        """The mean over the noise levels, by rank; those that are not finite are left out."""
+        found = {int(rank): [each for each in by.values() if each is not None] for rank, by in self.losses.items()}
+        return {rank: sum(values) / len(values) for rank, values in found.items() if values}
+
+
 class Saved(_Told):
     """Something was written and is whole."""
 
@@ -203,6 +224,7 @@ Event: TypeAlias = Annotated[
     | Step
     | Preview
     | Validated
+    | Ranked
     | Saved
     | Proven
     | Warned
@@ -339,4 +361,4 @@ def _up_to(step: int, events: list[Event]) -> list[Event]:
     return [each for each in events if not isinstance(each, _OF_A_STEP) or each.step <= step]
 
 
-_OF_A_STEP = (Step, Preview, Validated, Saved, Proven, Finished)
+_OF_A_STEP = (Step, Preview, Validated, Ranked, Saved, Proven, Finished)

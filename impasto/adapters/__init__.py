@@ -24,7 +24,7 @@ def seats(config: settings.Adapter, targets: Iterable[Target]) -> list[Seat]:
 
 
 def build(
-    config: settings.Adapter, targets: Iterable[Target], seed: int, sizes: Mapping[str, Size] | None = None
+    config: settings.Adapter, targets: Iterable[Target], seed: int, sizes: Mapping[str, Size | None] | None = None
 ) -> Adapter:
     """A fresh adapter on the targets that `config` chooses. Each layer's start depends on its name and `seed` alone.
 
@@ -35,7 +35,7 @@ def build(
     import torch
 
     from impasto import dice
-    from impasto.adapters import boft, dylora, full, glora, ia3, loha, lokr, lora, lora_fa, oft
+    from impasto.adapters import boft, dylora, full, glora, ia3, loha, lokr, lora, lora_fa, norm, oft
     from impasto.adapters.adapter import Adapter
 
     make: Callable[[Seat, torch.Generator], AdapterLayer]
@@ -65,8 +65,8 @@ def build(
     chosen = seats(config, targets)
     if sizes is not None:
         chosen = [replace(seat, size=sizes[seat.target.name]) for seat in chosen if seat.target.name in sizes]
-    layers = {}
+    layers: dict[str, AdapterLayer] = {}
     for seat in chosen:
         generator = torch.Generator().manual_seed(dice.seed("init", seed, seat.target.name))
-        layers[seat.target.name] = make(seat, generator)
+        layers[seat.target.name] = norm.NormLayer(seat.target.norm) if seat.target.is_norm else make(seat, generator)
     return Adapter(layers, {seat.target.name: seat for seat in chosen})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -49,12 +49,12 @@ class AdapterLayer(nn.Module, ABC):
         """The base's bias with this adapter merged in, fp32; None if it has none."""
         return base.bias.float() if isinstance(base.bias, Tensor) else None
 
-    def length(self) -> Tensor:
-        """The Frobenius norm of what is added to the weight, a scalar; of kinds that add something."""
+    def length(self, base: nn.Module) -> Tensor:
+        """The Frobenius norm of what is added to the weight (and the bias), a scalar; of kinds that can be bounded."""
         raise NotImplementedError
 
-    def multiplied(self) -> list[Tensor]:
-        """The parameters whose product is added: scaling each by the n-th root scales what is added."""
+    def shrink(self, ratio: Tensor) -> None:
+        """Multiply what is added by `ratio`, a scalar, in place; of kinds that can be bounded."""
         raise NotImplementedError
 
     @abstractmethod
@@ -82,19 +82,30 @@ class Group:
 
 
 @torch.no_grad()
-def shorten(layers: Sequence[AdapterLayer], longest: float, keep: Tensor) -> Tensor:
-    """Scale each layer that is longer than `longest` down to it, unless `keep` is 1.0 on the device.
+def shorten(layers: Sequence[tuple[AdapterLayer, nn.Module]], longest: float, keep: Tensor) -> Tensor:
+    """Scale each layer that is longer than `longest` down to it, unless `keep` is 1.0 on the device. Beside each layer
+    is what it rides on.
 
     Returns [3], without waiting for the device: how many were scaled, the mean and the largest length afterwards.
     """
-    lengths = torch.stack([layer.length() for layer in layers])
+    lengths = torch.stack([layer.length(base).float() for layer, base in layers])
     ratios = torch.where(keep > 0, 1.0, (longest / lengths).clamp_max(1.0))  # 0 length: inf, so 1
-    for layer, ratio in zip(layers, ratios, strict=True):
-        shared = layer.multiplied()
-        for each in shared:
-            each.mul_(ratio ** (1 / len(shared)))
+    for (layer, _), ratio in zip(layers, ratios, strict=True):
+        layer.shrink(ratio)
     after = lengths * ratios
     return torch.stack([(ratios < 1).sum().to(after.dtype), after.mean(), after.max()])
+
+
+def whole_length(tensors: Iterable[Tensor]) -> Tensor:
+    """The length of several tensors as one vector."""
+    found: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each.float()) for each in tensors]))
+    return found
+
+
+def share(ratio: Tensor, factors: Sequence[Tensor]) -> None:
+    """Multiply a product by `ratio`, each of its factors in place by the same."""
+    for each in factors:
+        each.mul_(ratio ** (1 / len(factors)))
 
 
 class Adapter(nn.Module):

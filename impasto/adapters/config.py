@@ -27,6 +27,11 @@ class Kind(Section):
     rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
     """What is different for some layers, chosen by name, role or block; the last word counts."""
 
+    train_norm: bool = False
+    """Also train the weights and biases of the norms (GroupNorm, LayerNorm) beside the adapted layers of the denoiser,
+    as a full difference. It costs next to nothing and shifts colours and contrast quickly; not every program reads such
+    files."""
+
     start: Start | None = None
     """Begin with the numbers of an adapter file. Unset: afresh."""
 
@@ -102,8 +107,8 @@ class Ranked(Kind):
         return found + [(f"rules.{at}.rank", rule.rank) for at, rule in enumerate(self.rules) if rule.rank is not None]
 
 
-class Bounded(Ranked):
-    """Kinds that add something to the weight whose length can be kept small."""
+class Bounded(Kind):
+    """Kinds that add something to the weight whose length can be kept small: all but rotations."""
 
     max_norm: PositiveFloat | None = None
     """After each step, a layer whose change of the weight is longer than this is shortened to it (scale_weight_norms):
@@ -159,19 +164,33 @@ class Lora(_LowRank, Bounded):
     small ranks hold more."""
 
 
-class LoraFa(_LowRank):
+class LoraFa(_LowRank, Bounded):
     """LoRA with a frozen `down` (Zhang et al. 2023): half the numbers to train, in files like any LoRA."""
 
     kind: Literal["lora-fa"] = "lora-fa"
 
 
-class DyLora(Ranked):
+class DyLora(Ranked, Bounded):
     """LoRA that can be cut to a smaller rank (Valipour et al. 2023): each visit trains the first so many rows alone."""
 
     kind: Literal["dylora"] = "dylora"
 
     unit: PositiveInt = 1
     """The ranks it can be cut to are the multiples of this."""
+
+    export_ranks: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = ()
+    """Ranks to cut the trained adapter to: each is a file of its own beside the whole one, as in [2, 4, 8]. The run
+    then also measures what each rank is worth. Empty: the whole file only."""
+
+    @model_validator(mode="after")
+    def _ranks_there_are(self) -> DyLora:
+        most = max(rank for _, rank in self.ranks)
+        for rank in self.export_ranks:
+            if rank % self.unit:
+                raise ValueError(f"export_ranks must be multiples of unit, and {rank} is none of {self.unit}")
+            if rank > most and not (self.start and self.start.sizes == "file"):
+                raise ValueError(f"export_ranks has {rank}, and no layer has more than rank {most}")
+        return self
 
     @model_validator(mode="after")
     def _whole_units(self) -> DyLora:
@@ -210,13 +229,13 @@ class Lokr(_Product, Bounded):
     """Learn the length of each row of the weight apart from its direction (DoRA, Liu et al. 2024)."""
 
 
-class Glora(_Product):
+class Glora(_Product, Bounded):
     """Generalized LoRA (Chavan et al. 2023): W * A + B added to each weight W, with A and B of low rank."""
 
     kind: Literal["glora"] = "glora"
 
 
-class Ia3(Kind):
+class Ia3(Bounded):
     """(IA)3 (Liu et al. 2022): one factor for each key and value of attention and each hidden value of the MLP. Tiny;
     for broad changes of style. It wants a learning rate ten times that of LoRA or more."""
 
@@ -226,7 +245,7 @@ class Ia3(Kind):
     """Chance that a layer's whole adapter sits out a step."""
 
 
-class Full(_Whole):
+class Full(_Whole, Bounded):
     """The full difference to each weight and bias: all that fine-tuning can do, with its memory and its file size."""
 
     kind: Literal["full"] = "full"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from impasto.adapters.adapter import filled
+from impasto.adapters.adapter import filled, whole_length
 from impasto.adapters.config import Full
 from impasto.adapters.layers import Change, along, through
 from impasto.adapters.targets import Layer, Seat
@@ -32,6 +32,15 @@ class FullLayer(Change):
     def bias(self, base: nn.Module) -> Tensor | None:
         own = super().bias(base)
         return own if own is None or self.diff_b is None else own + self.diff_b
+
+    def length(self, base: nn.Module) -> Tensor:
+        """Of both differences, as one."""
+        return whole_length(self.parameters())
+
+    def shrink(self, ratio: Tensor) -> None:
+        """Both differences."""
+        for each in self.parameters():
+            each.mul_(ratio)
 
     def rescale(self) -> None:
         """Nothing here is derived from the tensors."""

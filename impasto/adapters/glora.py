@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from impasto.adapters.adapter import filled
+from impasto.adapters.adapter import filled, share
 from impasto.adapters.config import Glora
 from impasto.adapters.layers import Change, channels, through
 from impasto.adapters.targets import Layer, Seat, Size
@@ -40,9 +40,24 @@ class GloraLayer(Change):
     def weight(self, base: nn.Module) -> Tensor:
         assert isinstance(base, Layer)
         held = base.weight.float()
+        return held + self._added(held)
+
+    def length(self, base: nn.Module) -> Tensor:
+        """Of what is added to the weight, which depends on the weight."""
+        assert isinstance(base, Layer)
+        length: Tensor = torch.linalg.vector_norm(self._added(base.weight.float()))
+        return length
+
+    def shrink(self, ratio: Tensor) -> None:
+        """Both products, each of their factors alike."""
+        share(ratio, [self.a1.weight, self.a2.weight])
+        share(ratio, [self.b1.weight, self.b2.weight])
+
+    def _added(self, held: Tensor) -> Tensor:
+        """What is added to the weight `held`, fp32."""
         from_base = torch.einsum("or...,ri->oi...", self._base_times_a1(held), self.a2.weight.float().flatten(1))
         own = self.b1.weight.float().flatten(1) @ self.b2.weight.float().flatten(1)
-        return held + self.scale * (from_base + own.view(held.shape))
+        return self.scale * (from_base + own.view(held.shape))
 
     def rescale(self) -> None:
         """Take the scale from alpha and rank as they now are: after loading a file."""

@@ -44,6 +44,17 @@ class Ia3Layer(Change):
         factors = 1 + self.factors
         return base.weight.float() * (factors if self._on_input else factors[:, None])
 
+    def length(self, base: nn.Module) -> Tensor:
+        """Of what the factors add to the weight: each weighs as much as the row or column that it scales is long."""
+        assert isinstance(base, Layer)
+        scaled = torch.linalg.vector_norm(base.weight.float(), dim=0 if self._on_input else 1)
+        length: Tensor = torch.linalg.vector_norm(self.factors.float() * scaled)
+        return length
+
+    def shrink(self, ratio: Tensor) -> None:
+        """The factors."""
+        self.factors.mul_(ratio)
+
     def rescale(self) -> None:
         """Take the direction from the file."""
         self._on_input = bool(self.on_input)
@@ -56,8 +67,8 @@ def fresh(config: Ia3, seat: Seat, generator: torch.Generator) -> Ia3Layer:
 
 
 def choose(targets: Iterable[Target]) -> list[Target]:
-    """The targets that (IA)3 scales."""
-    return [each for each in targets if each.path.endswith(OUTPUTS + INPUTS)]
+    """The targets that (IA)3 scales, and the norms, which may be trained beside them."""
+    return [each for each in targets if each.is_norm or each.path.endswith(OUTPUTS + INPUTS)]
 
 
 def from_file(base: Layer, tensors: Mapping[str, Tensor]) -> Ia3Layer:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from impasto.adapters.adapter import filled
+from impasto.adapters.adapter import filled, share
 from impasto.adapters.additive import Added
 from impasto.adapters.config import Loha
 from impasto.adapters.layers import channels
@@ -36,14 +36,14 @@ class LohaLayer(Added):
         factors = (self.hada_w1_a, self.hada_w1_b, self.hada_w2_a, self.hada_w2_b)
         return self.scale * hadamard(*(each.float() for each in factors)).view(self.shape)
 
-    def length(self) -> Tensor:
+    def length(self, base: nn.Module) -> Tensor:
         """Of the product itself: it has no shorter form."""
         length: Tensor = torch.linalg.vector_norm(self.delta())
         return length
 
-    def multiplied(self) -> list[Tensor]:
-        """All four."""
-        return [self.hada_w1_a, self.hada_w1_b, self.hada_w2_a, self.hada_w2_b]
+    def shrink(self, ratio: Tensor) -> None:
+        """All four alike."""
+        share(ratio, [self.hada_w1_a, self.hada_w1_b, self.hada_w2_a, self.hada_w2_b])
 
     def rescale(self) -> None:
         """Take the scale from alpha and rank as they now are: after loading a file."""

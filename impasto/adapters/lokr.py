@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from impasto.adapters.adapter import filled
+from impasto.adapters.adapter import filled, share
 from impasto.adapters.additive import Added
 from impasto.adapters.config import Lokr
 from impasto.adapters.layers import channels, exact
@@ -84,15 +84,15 @@ class LokrLayer(Added):
         mixed = first @ rows.reshape(len(x), self.form.inner[0], -1)  # [N, o1, o2 * H * W]
         return mixed.reshape(len(x), -1, *rows.shape[2:])
 
-    def length(self) -> Tensor:
+    def length(self, base: nn.Module) -> Tensor:
         """The length of a Kronecker product is the product of the lengths."""
         length: Tensor = torch.linalg.vector_norm(self.first()) * torch.linalg.vector_norm(self.second())
         return length
 
-    def multiplied(self) -> list[Tensor]:
-        """Two to four, as the form has them."""
+    def shrink(self, ratio: Tensor) -> None:
+        """Two to four alike, as the form has them."""
         first: list[Tensor] = [self.lokr_w1] if self.form.first_rank is None else [self.lokr_w1_a, self.lokr_w1_b]
-        return first + ([self.lokr_w2] if self.form.second_rank is None else [self.lokr_w2_a, self.lokr_w2_b])
+        share(ratio, first + ([self.lokr_w2] if self.form.second_rank is None else [self.lokr_w2_a, self.lokr_w2_b]))
 
     def rescale(self) -> None:
         """Take the scale from alpha and rank as they now are: after loading a file."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from impasto.adapters import dora
-from impasto.adapters.adapter import AdapterLayer, filled
+from impasto.adapters.adapter import AdapterLayer, filled, share
 from impasto.adapters.config import Lora
 from impasto.adapters.layers import exact, sits_out
 from impasto.adapters.targets import Layer, Seat, Size
@@ -69,14 +69,14 @@ class LoraLayer(AdapterLayer):
         merged = base.weight.float() + self.scale * (up @ down).reshape(base.weight.shape)
         return merged if self.dora_scale is None else merged * dora.growth(self.dora_scale, merged)
 
-    def length(self) -> Tensor:
+    def length(self, base: nn.Module) -> Tensor:
         """‖up down‖² is the sum of (upᵀ up) ∘ (down downᵀ): rank x rank, whatever the layer's size."""
         down, up = self.lora_down.weight.flatten(1), self.lora_up.weight.flatten(1)
         return self.scale * ((up.T @ up) * (down @ down.T)).sum().clamp_min(0).sqrt()
 
-    def multiplied(self) -> list[Tensor]:
-        """`up` and `down`."""
-        return [self.lora_up.weight, self.lora_down.weight]
+    def shrink(self, ratio: Tensor) -> None:
+        """`up` and `down` alike."""
+        share(ratio, [self.lora_up.weight, self.lora_down.weight])
 
     def rescale(self) -> None:
         """Take the scale from alpha and rank as they now are: after loading a file."""

@@ -24,6 +24,10 @@ class LoraFaLayer(LoraLayer):
         std = math.sqrt(2 / (channels(base)[1] + size.rank))
         _freeze(self.lora_down, torch.empty_like(self.lora_down.weight).normal_(std=std, generator=generator))
 
+    def shrink(self, ratio: torch.Tensor) -> None:
+        """`up` alone: `down` is frozen."""
+        self.lora_up.weight.mul_(ratio)
+
 
 def fresh(config: LoraFa, seat: Seat, generator: torch.Generator) -> LoraFaLayer:
     """A layer at its start."""

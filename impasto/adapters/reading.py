@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from impasto.adapters import boft, full, glora, ia3, loha, lokr, lora, oft
+from impasto.adapters import boft, full, glora, ia3, loha, lokr, lora, norm, oft
 from impasto.adapters.adapter import AdapterLayer
-from impasto.adapters.targets import Layer
+from impasto.adapters.targets import Layer, Norm
 
 Reader = Callable[[Layer, Mapping[str, Tensor]], AdapterLayer]
 
@@ -25,11 +25,13 @@ READERS: Mapping[str, Reader] = {
 """Who reads the layers that have such a tensor. LoRA-FA and DyLoRA write plain LoRA."""
 
 
-def from_file(base: Layer, tensors: Mapping[str, Tensor]) -> AdapterLayer:
+def from_file(base: Layer | Norm, tensors: Mapping[str, Tensor]) -> AdapterLayer:
     """The layer that a file's tensors for it (`lora_down.weight`, `alpha` ...) make on `base`.
 
     Raises ValueError or KeyError when they do not fit, or are of no kind that is known.
     """
+    if isinstance(base, Norm):
+        return norm.from_file(base, tensors)
     for name, reader in READERS.items():
         if name in tensors:
             return reader(base, tensors)

@@ -13,7 +13,7 @@ from impasto.schema import FilePath, NaturalFloat, NaturalInt, PositiveInt, Sect
 
 Layers = Literal["attention", "attention-mlp", "full"]
 Part = Literal["unet", "text_encoder"]
-Role = Literal["attention", "mlp", "projection", "resnet", "conv", "time", "modulation", "embedding"]
+Role = Literal["attention", "mlp", "projection", "resnet", "conv", "time", "modulation", "embedding", "norm"]
 Curve = Annotated[str, Field(pattern=r"^(sine|cosine|linear|reverse_linear|zeros)(\+\d*\.?\d+)?$")]
 """A preset of factors over the blocks, perhaps with something added to each: `cosine+0.25`."""
 

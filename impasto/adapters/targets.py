@@ -16,6 +16,7 @@ from impasto.adapters.rules import Rule, spread
 from impasto.errors import ConfigError, Problem
 
 Layer = nn.Linear | nn.Conv2d
+Norm = nn.GroupNorm | nn.LayerNorm
 Stage = Literal["down", "mid", "up"]
 Said = TypeVar("Said")
 
@@ -65,7 +66,7 @@ class Target:
     part: Part
     role: Role
     module: nn.Module
-    """The frozen nn.Linear or nn.Conv2d."""
+    """The frozen nn.Linear or nn.Conv2d, or with `train_norm` nn.GroupNorm or nn.LayerNorm."""
 
     default: bool
     """Adapted without being asked for (attention and MLP), or only with `conv_rank` (ResNet blocks and samplers)."""
@@ -81,6 +82,22 @@ class Target:
         """The module, as what it is."""
         assert isinstance(self.module, Layer)
         return self.module
+
+    @property
+    def norm(self) -> Norm:
+        """The module of a norm, as what it is."""
+        assert isinstance(self.module, Norm)
+        return self.module
+
+    @property
+    def base(self) -> Layer | Norm:
+        """The module, whichever it is."""
+        return self.norm if self.is_norm else self.layer
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether it is a norm, which only `train_norm` opens."""
+        return isinstance(self.module, Norm)
 
     @property
     def large(self) -> bool:
@@ -108,7 +125,7 @@ class Seat:
 
     target: Target
     size: Size | None = None
-    """None for kinds without a rank."""
+    """None for kinds without a rank, and for norms."""
 
     rate: float = 1.0
     """The factor of its part's learning rate."""
@@ -126,7 +143,8 @@ def seats(targets: Iterable[Target], config: Kind) -> list[Seat]:
     As sd-scripts does: `conv_rank` opens the ResNet blocks and samplers; there, linear and 1x1 layers take `rank`, and
     only kernels larger than 1x1 take `conv_rank`. Raises ConfigError when blocks or rules do not fit these targets.
     """
-    candidates = [target for target in targets if getattr(config.targets, target.part)]
+    open_to = [target for target in targets if config.train_norm or not target.is_norm]
+    candidates = [target for target in open_to if getattr(config.targets, target.part)]
     factors = _factors(candidates, config)
     found = [seat for target in candidates if (seat := _seat(target, config, factors))]
     _every_rule_counts(candidates, found, config)
@@ -134,7 +152,9 @@ def seats(targets: Iterable[Target], config: Kind) -> list[Seat]:
 
 
 def opened(target: Target, config: Kind) -> bool:
-    """Whether the preset of layers holds this one."""
+    """Whether the preset of layers holds this one; a norm goes with the layers around it."""
+    if target.is_norm:
+        return target.default or config.layers == "full"
     match config.layers:
         case "attention":
             return target.default and target.role == "attention"
@@ -151,7 +171,7 @@ def _seat(target: Target, config: Kind, factors: Mapping[int, float]) -> Seat | 
         return None
     given = _last(rules, lambda rule: rule.rate)
     rate = given if given is not None else 1.0 if target.block is None else factors[target.block.number]
-    size = _size(target, config, rules) if isinstance(config, Ranked) else None
+    size = _size(target, config, rules) if isinstance(config, Ranked) and not target.is_norm else None
     return None if rate == 0 or (size and not size.rank) else Seat(target, size, rate)
 
 

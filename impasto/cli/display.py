@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from impasto import events
-from impasto.cli.text import amount, duration, number
+from impasto.cli.text import amount, columns, duration, number
 from impasto.events import Event
 
 Show = Callable[[Path, Event], None]
@@ -59,6 +59,8 @@ class Row:
                 losses = [loss for loss in event.losses.values() if loss is not None]
                 mean = sum(losses) / len(losses) if losses else None
                 return f"step {event.step}: loss on held-out pictures {number(mean)}"
+            case events.Ranked():
+                return ranks(event)
             case events.Proven():
                 return f"step {event.step}: proof, {event.matched} of {event.expected} layers found their place"
             case events.Warned():
@@ -96,6 +98,24 @@ class Row:
         if self.memory:
             parts.append(amount(self.memory))
         return "  ".join(parts)
+
+
+def ranks(event: events.Ranked) -> str:
+    """A table: the loss at each rank, and how much of what the whole adapter gains it keeps."""
+    means = event.means()
+    most = max(means, default=0)
+    gain = means.get(0, 0.0) - means.get(most, 0.0)
+    rows = [
+        [
+            "base alone" if rank == 0 else str(rank),
+            number(mean),
+            f"{(means[0] - mean) / gain:.0%}" if gain > 0 else "",
+            event.files.get(str(rank), ""),
+        ]
+        for rank, mean in means.items()
+    ]
+    head = f"loss by rank, on {event.count} {event.pictures} pictures"
+    return f"{head}\n{columns(['rank', 'loss', 'of the gain', 'file'], rows)}"
 
 
 @contextmanager

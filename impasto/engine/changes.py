@@ -23,6 +23,7 @@ RULES: dict[str, tuple[Verdict, str]] = {
     "adapter.rank_dropout": ("applied", "it holds for the steps still to come"),
     "adapter.module_dropout": ("applied", "it holds for the steps still to come"),
     "adapter.max_norm": ("applied", "it holds for the steps still to come"),
+    "adapter.export_ranks": ("applied", "it says which files are written at the end"),
     "adapter.start": ("refused", "the training has begun with other numbers"),
     "adapter": ("refused", "the tensors would have other shapes or another scale"),
     "data.cache": ("applied", "where encoded pictures live does not change them"),

@@ -88,7 +88,7 @@ def _row(seat: Seat, config: RunConfig) -> Row:
     return Row(
         name=target.name, part=target.part, encoder=target.encoder,
         block=target.number, stage=target.block.stage if target.block else None, role=target.role,
-        shape=tuple(target.layer.weight.shape),
+        shape=tuple(target.base.weight.shape),
         rank=size.rank if size else None, alpha=size.alpha if size else None,
         scale=size.alpha / size.rank if size else 1.0,
         rate=rate, plus=None if ratio is None else rate * ratio,

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from impasto import optim
 from impasto.adapters.adapter import Adapter, AdapterLayer, shorten
@@ -121,11 +121,11 @@ class Member:
         """Whether the text encoder's adapter has just been trained for the last time, and the rest goes on."""
         return bool(self._words) and self.step == self.until < self.total
 
-    def _moving(self) -> list[AdapterLayer]:
-        """The layers that are still trained."""
+    def _moving(self) -> list[tuple[AdapterLayer, nn.Module]]:
+        """The layers that are still trained, and what they ride on."""
         resting = self.step >= self.until
         return [
-            layer for name, layer in self.adapter.items()
+            (layer, self.adapter.seats[name].target.module) for name, layer in self.adapter.items()
             if not (resting and self.adapter.seats[name].target.part == "text_encoder")
         ]  # fmt: skip
 

@@ -36,6 +36,29 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float], *, title: str) -> 
     return drawn.getvalue()
 
 
+def ranks(means: Mapping[int, float], *, title: str) -> bytes:
+    """The loss at each rank as a line, and that of the base alone as a level: a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.4, 3.4), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    held = [rank for rank in means if rank]
+    axes.plot(held, [means[rank] for rank in held], "o-", color="#1f5fa8", linewidth=1.8, label="cut to this rank")
+    if 0 in means:
+        axes.axhline(means[0], color=QUIET, linestyle="--", linewidth=1.2, label="base alone")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(held, [str(rank) for rank in held])
+    axes.minorticks_off()
+    axes.set_xlabel("rank")
+    axes.set_ylabel("loss with the same noise")
+    axes.set_title(title, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png")
+    return drawn.getvalue()
+
+
 def blocks(rows: Sequence[Row], *, title: str) -> bytes:
     """The base's blocks as a U, with text encoders beside it, coloured by rank and by learning rate: a PNG."""
     from matplotlib.figure import Figure

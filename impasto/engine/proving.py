@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from impasto import families
+from impasto.adapters.adapter import Adapter
 from impasto.adapters.riders import Riders
 from impasto.engine import preview
 from impasto.engine.config import Prompt
@@ -33,12 +34,19 @@ class Witness:
     compute: Compute
     _prover: Prover | None = field(default=None, init=False)
 
-    def prove(self, path: Path, member: Member, family: Family, riders: Riders) -> Proof:
-        """Open `path` on a fresh base; raises ModelFileError when a layer is missing or the picture differs."""
+    def prove(
+        self, path: Path, member: Member, family: Family, riders: Riders, adapter: Adapter | None = None
+    ) -> Proof:
+        """Open `path` on a fresh base; raises ModelFileError when a layer is missing or the picture differs.
+
+        With a mounted `adapter`, the file is that one's in place of the member's own.
+        """
         if self._prover is None:
             self._prover = Prover(self.card, device=self.compute.device, dtype=self.compute.dtype, model=self.model)
         with member.averaged():
-            reference = preview.draw(family, self.compute, SCENE, self.card, riders=riders, adapter=member.adapter)
+            reference = preview.draw(
+                family, self.compute, SCENE, self.card, riders=riders, adapter=adapter or member.adapter
+            )
         names = [name for name, _ in member.adapter.items()]
         return self._prover.prove(path, names=names, scene=self._scene, reference=reference)
 

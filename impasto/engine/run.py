@@ -21,7 +21,7 @@ from impasto import adapters, events, families, objectives, optim
 from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
-from impasto.engine import device, opening, prepare
+from impasto.engine import device, opening, prepare, ranks
 from impasto.engine.device import Compute
 from impasto.engine.member import Member, trained
 from impasto.engine.proving import Witness
@@ -153,6 +153,8 @@ class Fleet:
         session.member.feed(Loader(source.step, last=total, ahead=config.data.prefetch, workers=config.data.workers))
         held.callback(session.member.close)
         session.held_out = [source.batch(micro) for micro in session.feed.held_out]
+        if ranks.asked(config):
+            session.ranked_on = session.held_out or ranks.batches(source, session.feed.plan, total)
         base_hash = prepare.fingerprint(self._store, session.card, "unet", config.model.merged)
         session.teller = Teller(config, session.card, session.feed, compute, base_hash, uuid.uuid4().hex, total)
         session.restore(saved)
@@ -238,4 +240,4 @@ def first(session: Session, trainer: Trainer, witness: Witness, poll: Callable[[
     if session.member.step == 0 and session.config.preview.at_start:
         session.draw_previews(trainer, poll)
     if session.done:
-        session.finish(trainer, witness)
+        session.finish(trainer, witness, poll)

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from impasto import events, files
+from impasto.adapters.adapter import Adapter
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.feed import Feed
-from impasto.engine import checkpoint, plots, preview, validate
+from impasto.engine import checkpoint, plots, preview, ranks, validate
 from impasto.engine.member import Member
 from impasto.engine.proving import Witness
 from impasto.engine.told import Teller
@@ -55,6 +56,9 @@ class Session:
     member: Member = field(init=False)
     teller: Teller = field(init=False)
     held_out: list[Batch] = field(init=False, default_factory=list)
+    ranked_on: list[Batch] = field(init=False, default_factory=list)
+    """The pictures that ranks are measured on, where the adapter is to be cut to some."""
+
     _started: float = field(default_factory=time.time, init=False)
     _clock: float = field(default_factory=time.monotonic, init=False)
     _saved_at: float = field(default_factory=time.monotonic, init=False)
@@ -113,7 +117,7 @@ class Session:
         if self._validation_due():
             self.validate(trainer, poll)
         if self.done:
-            self.finish(trainer, witness)
+            self.finish(trainer, witness, poll)
         elif "save" in asked or "stop" in asked or self._save_due():
             self.report(trainer)
             self.checkpoint()
@@ -239,17 +243,7 @@ class Session:
             adapter_file.write(path, self.member.adapter.tensors(), about, self.config.save.precision)
         self.tell(events.Saved(step=self.member.step, file=str(path.relative_to(self.folder.path))))
         if self.config.save.proof == "every" or (self.done and self.config.save.proof == "final"):
-            self.tell(events.Phase(name="proof"))
-            proof = witness.prove(path, self.member, trainer.family, trainer.riders)
-            self.tell(
-                events.Proven(
-                    step=self.member.step, matched=proof.matched, expected=proof.expected,
-                    difference=proof.difference, reader=proof.reader,
-                )
-            )  # fmt: skip
-            if proof.reader != "diffusers":
-                text = "diffusers does not read this kind of adapter: the proof used impasto's own reader"
-                self.tell(events.Noted(text=text))
+            self._prove(path, trainer, witness)
         self.touch_clock()
 
     def _thumbnail(self) -> bytes | None:
@@ -258,15 +252,61 @@ class Session:
         untrained = self.folder.preview(0, 0)
         return plots.thumbnail(drawn[-1]) if drawn and drawn[-1] != untrained else None
 
+    def _prove(self, path: Path, trainer: Trainer, witness: Witness, adapter: Adapter | None = None) -> None:
+        self.tell(events.Phase(name="proof"))
+        proof = witness.prove(path, self.member, trainer.family, trainer.riders, adapter)
+        self.tell(
+            events.Proven(
+                step=self.member.step, matched=proof.matched, expected=proof.expected,
+                difference=proof.difference, reader=proof.reader,
+            )
+        )  # fmt: skip
+        if proof.reader != "diffusers":
+            text = "diffusers does not read this kind of adapter: the proof used impasto's own reader"
+            self.tell(events.Noted(text=text))
+
     def _prune_adapters(self) -> None:
         if self.config.save.keep is not None:
             for old in self.folder.adapters()[: -self.config.save.keep]:
                 files.unlink(old)
 
-    def finish(self, trainer: Trainer, witness: Witness) -> None:
+    def export_ranks(self, trainer: Trainer, witness: Witness, poll: Poll) -> None:
+        """Write the adapter cut to each rank that is asked for, and measure what each is worth."""
+        chosen = ranks.asked(self.config)
+        if not chosen:
+            return
+        most = ranks.whole(self.member.adapter)
+        smaller = [rank for rank in chosen if rank < most]
+        facts = self.teller.facts(self.member.step, started=self._started, written=time.time())
+        about = metadata.build(self.config, facts)
+        for rank in smaller:
+            path = self.folder.final_of(rank)
+            with ranks.mounted(trainer, self.member, rank) as adapter:
+                noted = ranks.noted(about, rank, adapter, self.folder.final)
+                adapter_file.write(path, adapter.tensors(), noted, self.config.save.precision)
+                self.tell(events.Saved(step=self.member.step, file=path.name))
+                if self.config.save.proof != "off":
+                    self._prove(path, trainer, witness, adapter)
+        self.tell(events.Phase(name="ranks"))
+        found = ranks.losses(trainer, self.member, self.ranked_on, smaller, poll)
+        told = {str(rank): self.folder.final_of(rank).name for rank in smaller} | {str(most): self.folder.final.name}
+        event = events.Ranked(
+            step=self.member.step,
+            pictures="validation" if self.held_out else "training",
+            count=sum(len(batch.keys) for batch in self.ranked_on),
+            losses={rank: dict(each) for rank, each in found.items()},
+            files=told,
+        )
+        self.tell(event)
+        kept = {"pictures", "count", "losses", "files"}
+        self.folder.update_record({"ranks": event.model_dump(mode="json", include=kept)})
+        files.write(self.folder.ranks, plots.ranks(event.means(), title=self.config.name))
+
+    def finish(self, trainer: Trainer, witness: Witness, poll: Poll) -> None:
         """Everything is trained: the last checkpoint, the file, the curve."""
         self.checkpoint()
         self.export(self.folder.final, trainer, witness)
+        self.export_ranks(trainer, witness, poll)
         self.draw_curve()
         seconds = time.time() - self._started
         self.tell(events.Finished(step=self.member.step, seconds=seconds, file=self.folder.final.name))

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from impasto.adapters.adapter import Adapter
 from impasto.adapters.riders import Route
 from impasto.data.batch import Batch
 from impasto.engine.config import Validation
@@ -20,25 +21,27 @@ SEED = 20_221
 
 @torch.no_grad()
 def losses(
-    trainer: Trainer, member: Member, batches: Sequence[Batch], config: Validation, poll: Callable[[], None]
-) -> dict[int, float]:
-    """The mean squared error of each timestep, averaged over the validation pictures."""
+    trainer: Trainer, member: Member, batches: Sequence[Batch], config: Validation, poll: Callable[[], None],
+    adapter: Adapter | None = None,
+) -> dict[int, float]:  # fmt: skip
+    """The mean squared error of each timestep, averaged over the pictures; with a mounted `adapter`, of that one in
+    place of the member's own."""
     found = {}
     for t in config.timesteps:
         total, count = 0.0, 0
         for batch in batches:
             poll()
-            total += float(_one(trainer, member, batch, t).sum())
+            total += float(_one(trainer, member, adapter or member.adapter, batch, t).sum())
             count += len(batch.keys)
         found[t] = total / count
     return found
 
 
-def _one(trainer: Trainer, member: Member, batch: Batch, t: int) -> torch.Tensor:
+def _one(trainer: Trainer, member: Member, adapter: Adapter, batch: Batch, t: int) -> torch.Tensor:
     """The loss of each example [N] at timestep `t`."""
     objective = replace(member.objective, seed=SEED)
     at = torch.full((len(batch.keys),), t, device=batch.latents.device)
     noised = objective.corrupt(batch.latents, batch.keys, at)
-    with trainer.riders.routed([Route(member.adapter, 0, len(batch.keys))]), trainer.compute.autocast():
+    with trainer.riders.routed([Route(adapter, 0, len(batch.keys))]), trainer.compute.autocast():
         predicted = trainer.family.predict(noised.x, noised.t, batch.cond)
     return objective.measure(predicted.float(), noised.target, batch.mask)

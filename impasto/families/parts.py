@@ -47,7 +47,7 @@ def size(module: nn.Module) -> int:
 
 def _hold(target: Target, model: Model, device: torch.device, *, plain: bool) -> None:
     form = model.quantize if target.part == "unet" else model.quantize_text_encoder
-    if form == "none" or (target.part == "unet" and target.block is None):
+    if form == "none" or target.is_norm or (target.part == "unet" and target.block is None):
         return  # what stands around the blocks is small, and hurt most
     if plain:
         quantized.round_to([target.module], form)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import nn
 
-from impasto.adapters.targets import Part, Role, Target
+from impasto.adapters.targets import Layer, Norm, Part, Role, Target
 from impasto.families import flux_names, sd3_names, single_file
 from impasto.families.blocks import Number, flux_blocks, joint_blocks, unet_blocks
 from impasto.families.names import kohya_name
@@ -124,12 +124,13 @@ def select(
     blocks: Number = lambda path: None,
     called: Callable[[str], str] = _as_it_is,
 ) -> Iterator[Target]:
-    """The linear and convolution layers inside the adapted classes of `model`; embeddings, norms, `conv_in` and
-    `conv_out` are in none of them. `encoder` numbers the text encoder where a family has several, `blocks` tells which
-    block a path is in, `called` what files call the layer there."""
+    """The linear and convolution layers and the norms inside the adapted classes of `model`; embeddings, `conv_in`,
+    `conv_out` and a text encoder's norms are in none of them. `encoder` numbers the text encoder where a family has
+    several, `blocks` tells which block a path is in, `called` what files call the layer there."""
     owners = {path: type(module).__name__ for path, module in model.named_modules()}
     for path, module in model.named_modules():
-        if not isinstance(module, nn.Linear | nn.Conv2d):
+        norm = isinstance(module, Norm) and module.weight is not None
+        if not (norm or isinstance(module, Layer)):
             continue
         above = {owners[each] for each in _above(path)}
         if above & (USUAL | CONVOLVING):
@@ -137,7 +138,7 @@ def select(
                 name=kohya_name(part, called(path), encoder=encoder),
                 path=path,
                 part=part,
-                role=_role(path),
+                role="norm" if norm else _role(path),
                 module=module,
                 default=bool(above & USUAL),
                 block=blocks(path),

@@ -8,6 +8,7 @@ adapters/anna-00000500.safetensors        adapter files to use
 previews/00000500-0.png
 control/                                  requests: stop, save, preview
 anna.safetensors                          the final adapter
+anna-rank-0004.safetensors                the same cut to a rank (adapter.export_ranks), and ranks.png
 loss.png
 lock                                      held while it trains
 """
@@ -121,6 +122,15 @@ class RunFolder:
     def final(self) -> Path:
         """The adapter file of the whole training."""
         return self.path / f"{self.name}.safetensors"
+
+    def final_of(self, rank: int) -> Path:
+        """The final adapter cut to a rank."""
+        return self.path / f"{self.name}-rank-{rank:04d}.safetensors"
+
+    @property
+    def ranks(self) -> Path:
+        """What each rank is worth, as a picture."""
+        return self.path / "ranks.png"
 
     @property
     def curve(self) -> Path:

@@ -70,6 +70,10 @@ OTHER_WORDS = {
 }
 """What settings are called in other trainers."""
 
+A_ROTATION = "a rotation keeps the length of every weight, so nothing grows; constraint limits how far it turns"
+WHY_NOT = {("oft", "max_norm"): A_ROTATION, ("boft", "max_norm"): A_ROTATION}
+"""Settings that a kind has not for a reason."""
+
 RUNS_CODE = {
     "trust_remote_code",
     "import",
@@ -97,6 +101,9 @@ def unknown(
     if meant and (not elsewhere or nearest(name, [meant], farthest=1)):
         what = f"there is no setting {_where(key, section)}. Expected {meant}"
         return meant, Problem("E-CFG-010", what, place, source.assign((*key[:-1], meant), value, instead_of=key))
+    if reason := WHY_NOT.get((fields.kind_of(section) or "", name)):
+        what = f"there is no setting {_where(key, section)}: {reason}"
+        return None, Problem("E-CFG-010", what, place, "delete it")
     if kind := _other_kind(key, name, root):
         what = f"this key belongs to the kind {kind}, not to the kind {fields.kind_of(section)}"
         fix = f"delete it, or {source.assign((*key[:-1], 'kind'), kind, instead_of=key)}"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from impasto import families, files
-from impasto.adapters.targets import Layer, Target
+from impasto.adapters.targets import Layer, Norm, Target
 from impasto.errors import ConfigError, ModelFileError, Problem
 from impasto.families import detect
 from impasto.families.config import Model
@@ -162,10 +162,10 @@ def _changed(
     """The weight or the bias of a layer after all adapters that change it."""
     mine = [each for each in adapters if target.name in each.layers.layers]
     if kind == "bias":
-        mine = [each for each in mine if "diff_b" in each.layers.layers[target.name]]
+        mine = [each for each in mine if {"diff_b", "b_norm"} & each.layers.layers[target.name].keys()]
     if not mine:
         return value
-    layer: Layer = copy.deepcopy(target.layer).to_empty(device="cpu").float().requires_grad_(False)
+    layer: Layer | Norm = copy.deepcopy(target.base).to_empty(device="cpu").float().requires_grad_(False)
     stem = tensor.removesuffix(kind)
     layer.weight.copy_(reader.tensor(f"{stem}weight"))
     if layer.bias is not None:

@@ -49,6 +49,9 @@ def combine(given: Weighted, out: Path, rule: Rule | None, *, base: str | None =
         precision = _precision(parts)
         with stream.spooled(out, precision) as spool:
             for name in dict.fromkeys(name for part in parts for name in part.layers.layers):
+                if any(deltas.is_norm(part.layers.layers.get(name, ())) for part in parts):
+                    _write_norm(spool, name, parts)
+                    continue
                 found = _deltas(parts, name, outline)
                 report.lines.append(_write(spool, name, found, rule, DTYPES[precision]))
                 report.remarks += [each for _, _, delta in found for each in remarks(name, delta)]
@@ -57,6 +60,20 @@ def combine(given: Weighted, out: Path, rule: Rule | None, *, base: str | None =
             metadata = noted(parts[0].reader.head.metadata, report, told)
             spool.commit(metadata | {"modelspec.merged_from": ", ".join(files)})
     return report
+
+
+@torch.no_grad()
+def _write_norm(spool: Spool, name: str, parts: Sequence[_Part]) -> None:
+    """Write what the files add to a norm's weight and bias together."""
+    sums: dict[str, Tensor] = {}
+    for part in (each for each in parts if name in each.layers.layers):
+        for kind, tensor in deltas.held(part.reader, part.layers, name).items():
+            if kind not in deltas.NORM or (kind in sums and sums[kind].shape != tensor.shape):
+                what, fix = f"{name} is another thing there", "merge adapters of one base only"
+                raise ModelFileError(Problem("E-MOD-053", what, str(part.reader.path), fix))
+            sums[kind] = sums.get(kind, torch.zeros(())) + part.strength * tensor.double()
+    for kind, tensor in sums.items():
+        spool.add(f"{name}.{kind}", tensor)
 
 
 def _precision(parts: Sequence[_Part]) -> Precision:

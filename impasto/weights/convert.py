@@ -69,7 +69,7 @@ def places(base: str | None) -> dict[str, Place]:
         what = "has several text encoders, whose layers other layouts do not always tell apart; that is not done yet"
         raise ModelFileError(Problem("E-MOD-057", what, str(card.path), "use the file as it is"))
     found = {}
-    for target in families.outline(card):
+    for target in (each for each in families.outline(card) if not each.is_norm):
         nested = target.part == "text_encoder" and not target.path.startswith("text_model.")
         found[target.name] = Place(target.part, f"text_model.{target.path}" if nested else target.path)
     return found

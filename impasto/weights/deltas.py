@@ -53,7 +53,7 @@ class Delta:
 def outline(base: str | None) -> Outline:
     """The layers of a base: `pocket`, a folder in diffusers' layout, or the published Stable Diffusion 1.x."""
     card = None if base is None else detect.look(Model(path=base))
-    return {target.name: target.layer for target in families.outline(card)}
+    return {target.name: target.layer for target in families.outline(card) if not target.is_norm}
 
 
 def layers_of(reader: Reader) -> recognise.Layers:
@@ -78,6 +78,15 @@ def layers_of(reader: Reader) -> recognise.Layers:
 def held(reader: Reader, found: recognise.Layers, name: str) -> dict[str, Tensor]:
     """The tensors of one layer, by the last part of their names."""
     return {kind: reader.tensor(f"{name}.{kind}") for kind in found.layers[name]}
+
+
+NORM = {"w_norm", "b_norm"}
+"""The tensors of a norm, which no LoRA can hold."""
+
+
+def is_norm(kinds: Iterable[str]) -> bool:
+    """Whether such tensors are a norm's."""
+    return bool(NORM & set(kinds))
 
 
 def is_plain(kinds: Iterable[str]) -> bool:

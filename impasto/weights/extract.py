@@ -30,7 +30,7 @@ def extract(tuned: str, base: str, out: Path, rule: Rule, precision: Precision) 
     What differs and is in no layer that a LoRA rides on is told in the report's remarks.
     """
     after, before = looked(tuned), looked(base)
-    targets = {target.name: target for target in families.outline(before)}
+    targets = {target.name: target for target in families.outline(before) if not target.is_norm}
     report = Report(out)
     with stream.spooled(out, precision) as spool:
         for part in PARTS:

@@ -222,6 +222,8 @@ def _norm(held: Mapping[str, Numbers]) -> float | None:
             return float(np.linalg.norm(product))
         case ["diff"] | ["diff", "diff_b"]:
             return float(np.linalg.norm(held["diff"]))
+        case ["w_norm"] | ["b_norm", "w_norm"]:
+            return float(np.linalg.norm(held["w_norm"]))
         case [*kinds] if kinds and all(kind.startswith("lokr_w") for kind in kinds):
             one, two = _factor(held, "lokr_w1"), _factor(held, "lokr_w2")
             return None if one is None or two is None else one * two  # that of a Kronecker product

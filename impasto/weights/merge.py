@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from impasto.adapters.reading import from_file
-from impasto.adapters.targets import Layer, Target
+from impasto.adapters.targets import Layer, Norm, Target
 from impasto.errors import ModelFileError, Problem
 from impasto.families.config import Merged
 from impasto.weights import file
@@ -25,7 +25,7 @@ def by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 @torch.no_grad()
-def merge(base: Layer, held: Mapping[str, Tensor], strength: float = 1.0) -> None:
+def merge(base: Layer | Norm, held: Mapping[str, Tensor], strength: float = 1.0) -> None:
     """Move `base` from itself (`strength` 0) to what the file's tensors for it make of it (1), in place.
 
     Computed in fp32 and rounded once, so a base in 16 bits loses nothing it could hold. Raises ValueError or KeyError
@@ -52,7 +52,7 @@ def merge_file(targets: Mapping[str, Target], path: Path, tensors: Mapping[str, 
         raise ModelFileError(Problem("E-MOD-040", what, str(path), fix))
     for name, held in layers.items():
         try:
-            merge(targets[name].layer, held, weight)
+            merge(targets[name].base, held, weight)
         except (KeyError, ValueError) as error:
             fix = "use the base it was trained on"
             raise ModelFileError(Problem("E-MOD-041", f"{name} does not fit: {error}", str(path), fix)) from None

@@ -30,7 +30,7 @@ LYCORIS = {
 ARGUMENTS = {
     "decompose": "dora_wd", "rank_stabilized": "rs_lora", "unit": "unit", "factor": "factor",
     "decompose_both": "decompose_both", "full_matrix": "full_matrix", "constraint": "constraint",
-    "rescaled": "rescaled",
+    "rescaled": "rescaled", "train_norm": "train_norm",
 }  # fmt: skip
 """What it, or sd-scripts, calls a setting of a kind."""
 
@@ -184,6 +184,8 @@ def _network(adapter: Any) -> dict[str, object]:
     """The kind in the words of sd-scripts, or of LyCORIS for those that only it has."""
     rank, kind = adapter.get("rank", adapter.get("block_size")), adapter["kind"]
     lycoris = LYCORIS.get("dora" if kind == "lora" and adapter["decompose"] else kind)
+    if adapter["train_norm"] and not lycoris:
+        lycoris = "locon"
     told: dict[str, object] = {
         "ss_network_module": "lycoris.kohya" if lycoris else f"networks.{kind.replace('-', '_')}",
         "ss_network_dim": rank,

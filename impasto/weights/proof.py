@@ -43,7 +43,7 @@ REFUSALS = (ValueError, KeyError, IndexError, TypeError, AttributeError, Runtime
 """What diffusers and peft raise at files they cannot make sense of."""
 
 KINDS = {"lora_down.weight", "lora_up.weight", "alpha"}
-BEYOND = READERS.keys() - KINDS | {"dora_scale"}
+BEYOND = READERS.keys() - KINDS | {"dora_scale", "w_norm"}
 """A file with such tensors is of a kind that diffusers does not read."""
 
 FOREIGN = "is in the file but was not trained"
@@ -209,7 +209,7 @@ def _merge(places: Mapping[str, Target], tensors: Mapping[str, Tensor], names: C
             found[name] = "has no place in the base"
         else:
             try:
-                merge(places[name].layer, held[name])
+                merge(places[name].base, held[name])
             except (KeyError, ValueError) as error:
                 found[name] = f"cannot be read ({error})"
     return found

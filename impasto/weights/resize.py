@@ -31,10 +31,16 @@ def resize(path: Path, out: Path, rule: Rule, *, base: str | None = None) -> Rep
         outline = deltas.outline(base) if base else None
         precision, report = stream.precision_of(reader.head), Report(out)
         with stream.spooled(out, precision) as spool:
-            for name in found.layers:
+            for name, kinds in found.layers.items():
+                if deltas.is_norm(kinds):
+                    for kind, tensor in deltas.held(reader, found, name).items():
+                        spool.add(f"{name}.{kind}", tensor)
+                    continue
                 delta = deltas.delta(path, name, deltas.held(reader, found, name), outline)
                 report.lines.append(write_layer(spool, name, delta, rule, DTYPES[precision]))
                 report.remarks += remarks(name, delta)
+            if norms := sum(deltas.is_norm(kinds) for kinds in found.layers.values()):
+                report.remarks.append(f"{norms} norms are written as they were: they have no rank")
             told = {"made": "resize", "from": path.name, "rank": rule.rank, "energy": rule.energy}
             spool.commit(noted(reader.head.metadata, report, told))
     return report

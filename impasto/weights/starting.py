@@ -14,10 +14,16 @@ from impasto.errors import ModelFileError, Problem
 from impasto.weights.merge import by_layer
 
 
-def sizes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Size]:
-    """The layers of a LoRA and their sizes; one without alpha has scale 1. Raises ModelFileError for other kinds."""
-    found = {}
+def sizes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Size | None]:
+    """The layers of a LoRA and their sizes, None for norms; one without alpha has scale 1.
+
+    Raises ModelFileError for other kinds.
+    """
+    found: dict[str, Size | None] = {}
     for name, held in by_layer(tensors).items():
+        if "w_norm" in held:
+            found[name] = None
+            continue
         if "lora_down.weight" not in held:
             what = f"{name} has no lora_down.weight, so it has no rank to take over"
             raise ModelFileError(Problem("E-MOD-042", what, str(path), "begin with a LoRA, or delete adapter.start"))

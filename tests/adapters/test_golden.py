@@ -32,6 +32,7 @@ FILES: list[tuple[str, Config]] = [
     ("lyco.sd15.glora", Glora(rank=4, conv_rank=4)),
     ("lyco.sd15.ia3.constructed", Ia3()),
     ("lyco.sd15.full", Full(conv=True)),
+    ("lyco.sd15.locon.train-norm", Lora(rank=4, conv_rank=4, train_norm=True)),
     ("lyco.sd15.diag-oft", Oft(block_size=4, conv=True)),
     ("lyco.sd15.diag-oft.rescaled", Oft(block_size=4, conv=True, rescaled=True)),
     ("lyco.sd15.boft.dim16", Boft(block_size=16, conv=True)),
@@ -68,7 +69,8 @@ def one_of_each(targets: list[Target]) -> list[Target]:
     """One target of each shape and role: making all of them takes long."""
     found = {}
     for target in targets:
-        found.setdefault((target.path.rpartition(".")[2], target.layer.weight.shape, target.layer.bias is None), target)
+        base = target.base
+        found.setdefault((target.path.rpartition(".")[2], base.weight.shape, base.bias is None), target)
     return list(found.values())
 
 

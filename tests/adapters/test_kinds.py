@@ -11,12 +11,13 @@ from impasto import adapters
 from impasto.adapters.adapter import Adapter
 from impasto.adapters.config import Adapter as Config
 from impasto.adapters.config import Boft, DyLora, Full, Glora, Loha, Lokr, Lora, LoraFa, Oft
-from impasto.adapters.dylora import DyLoraLayer
+from impasto.adapters.dylora import DyLoraLayer, cut
 from impasto.adapters.layers import Change
 from impasto.adapters.loha import hadamard
 from impasto.adapters.reading import from_file
 from impasto.adapters.riders import Riders, Route
 from impasto.adapters.targets import Target
+from impasto.dice import seed
 
 
 def ridden(config: Config, count: int = 1) -> tuple[nn.Sequential, Adapter, Riders]:
@@ -75,6 +76,45 @@ def test_a_cut_dylora_does_what_a_visit_of_that_rank_did() -> None:
     alpha = torch.tensor(3.0 * (4 / 6) ** 0.5)
     read = from_file(model[0], {**cut, "alpha": alpha})
     torch.testing.assert_close(read(x, model[0](x), model[0]), seen)
+
+
+def test_a_cut_of_every_rank_does_what_the_visits_of_that_rank_did() -> None:
+    config = DyLora(rank=6, unit=2, alpha=3.0, rules=({"match": "_1$", "rank": 4}, {"match": "_2$", "rank": 12}))  # type: ignore[arg-type]
+    model, adapter, riders = ridden(config, count=3)
+    layers = [layer for _, layer in adapter.items() if isinstance(layer, DyLoraLayer)]
+    visits: dict[int, tuple[list[int], int]] = {}  # a visit that keeps so many rows of the largest layer
+    for roll in range(400):
+        kept = [layer.kept(seed("layer", roll, "")) for layer in layers]
+        visits[kept[2]] = max(visits.get(kept[2], ([0], 0)), (kept, roll))
+    assert sorted(visits) == [2, 4, 6, 8, 10, 12]
+    for rank, (kept, roll) in visits.items():
+        seen = visit(model, adapter, riders, roll)
+        found = cut(adapter, rank)
+        held = [found.get_parameter(f"layers.lora_unet_{at}.lora_down.weight") for at in range(3)]
+        assert [len(each) for each in held] == kept
+        riders.mount(found)
+        torch.testing.assert_close(visit(model, found, riders, None), seen)
+        riders.dismount(found)
+    whole = cut(adapter, 12)
+    assert all(torch.equal(value, adapter.tensors()[name]) for name, value in whole.tensors().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_cut_has_an_alpha_that_the_file_can_hold_and_is_scaled_alike(dtype: torch.dtype) -> None:
+    _, adapter, _ = ridden(DyLora(rank=6, alpha=3.0))
+    exact, told = (cut(adapter, 4, each).tensors() for each in (torch.float32, dtype))
+    alpha = told["lora_unet_0.alpha"]
+    assert float(alpha) == float(alpha.to(dtype)) != float(exact["lora_unet_0.alpha"])
+    up = "lora_unet_0.lora_up.weight"
+    torch.testing.assert_close(told[up] * alpha, exact[up] * exact["lora_unet_0.alpha"])
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said"), [([3], "multiples of unit"), ([8], "no layer has more than rank 6"), ([0], "greater than")]
+)
+def test_ranks_that_cannot_be_cut_are_refused(ranks: list[int], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        DyLora(rank=6, unit=2, export_ranks=ranks)  # type: ignore[arg-type]
 
 
 def test_a_dylora_rank_is_made_of_whole_units() -> None:

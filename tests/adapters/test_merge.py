@@ -16,7 +16,7 @@ from impasto.weights.merge import merge_file as merge
 
 KINDS: list[Config] = [
     Lora(rank=2, conv_rank=2, decompose=True), Loha(rank=2), Lokr(rank=2), Glora(rank=2), Ia3(), Full(conv=True),
-    Oft(), Boft(),
+    Oft(), Boft(), Lora(rank=2, conv_rank=2, train_norm=True),
 ]  # fmt: skip
 
 
@@ -30,11 +30,11 @@ def test_a_file_acts_with_the_weight_it_is_given(tiny_family: Family, config: Co
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
         wanted = {}
         for name, layer in adapter.items():
-            base = targets[name].layer
+            base = targets[name].base
             wanted[name] = base.weight + weight * (layer.weight(base) - base.weight)
         merge(targets, Path("a.safetensors"), adapter.tensors(), weight)
     for name, value in wanted.items():
-        torch.testing.assert_close(targets[name].layer.weight.detach(), value)
+        torch.testing.assert_close(targets[name].base.weight.detach(), value)
 
 
 def test_tensors_that_are_not_understood_are_refused_by_name(tiny_family: Family) -> None:

@@ -106,6 +106,23 @@ def test_lycoris_scales_inputs_as_we_do() -> None:
     alike(ours.weight(base), theirs.get_merged_weight()[0])
 
 
+@pytest.mark.parametrize("base", [nn.GroupNorm(4, 12), nn.LayerNorm(12)], ids=["group", "layer"])
+def test_lycoris_trains_norms_as_we_do(base: nn.GroupNorm | nn.LayerNorm) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from lycoris.modules.norms import NormModule
+    torch.manual_seed(0)
+    torch.nn.init.normal_(base.weight)
+    torch.nn.init.normal_(base.bias)
+    ours = layer(base.requires_grad_(False), Lora(train_norm=True))
+    theirs = NormModule("layer", base)
+    theirs.w_norm.data.copy_(ours.held()["w_norm"])
+    theirs.b_norm.data.copy_(ours.held()["b_norm"])
+    assert set(theirs.state_dict()) == set(ours.held())
+    x = torch.randn(2, 12, 12)
+    alike(ours.forward(x, base(x), base), theirs(x))
+
+
 PEFT: list[tuple[str, str, dict[str, Any]]] = [
     ("lora", "LoraConfig", {}),
     ("rank-stabilized", "LoraConfig", {"use_rslora": True}),

@@ -23,6 +23,7 @@ KINDS: dict[str, dict[str, object]] = {
     "full": {"kind": "full"},
     "oft": {"kind": "oft"},
     "boft": {"kind": "boft"},
+    "norms": {"train_norm": True, "max_norm": 0.05, "targets": {"layers": "full"}},
 }
 
 

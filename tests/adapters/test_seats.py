@@ -17,7 +17,8 @@ from impasto.adapters.rules import curve
 from impasto.adapters.targets import Seat, Target
 from impasto.errors import ConfigError
 from impasto.families.blocks import unet_blocks
-from impasto.families.targets import sd_targets, select
+from impasto.families.targets import sd_targets, sdxl_targets, select
+from tests.weights.listings import listing
 
 SINE_12 = [0, 0.1423, 0.2817, 0.4154, 0.5406, 0.6549, 0.7557, 0.8413, 0.9096, 0.9595, 0.9898, 1]
 SINE_9 = [0, 0.1951, 0.3827, 0.5556, 0.7071, 0.8315, 0.9239, 0.9808, 1]
@@ -89,6 +90,40 @@ def test_a_preset_without_convolutions_and_a_rank_for_them_do_not_go_together() 
         config(conv_rank=4, targets={"layers": "attention"})
 
 
+@pytest.mark.parametrize(
+    ("values", "norms"),
+    [
+        ({}, 0),
+        ({"train_norm": True}, 64),
+        ({"train_norm": True, "targets": {"layers": "full"}}, 108),
+        ({"kind": "ia3", "train_norm": True}, 64),
+        ({"train_norm": True, "rules": [{"role": "norm", "match": "mid_block", "skip": True}]}, 60),
+        ({"train_norm": True, "targets": {"unet": False}}, 0),
+    ],
+)
+def test_norms_go_with_the_layers_around_them(targets: list[Target], values: dict[str, Any], norms: int) -> None:
+    found = seats(targets, **values)
+    assert sum(seat.target.is_norm for seat in found.values()) == norms
+    assert len(found) - norms == len(seats(targets, **{**values, "train_norm": False, "rules": []}))
+
+
+def test_a_rule_for_norms_needs_norms_and_decides_their_rate(targets: list[Target]) -> None:
+    rule = {"role": "norm", "rate": 0.5}
+    with pytest.raises(ConfigError, match="no layer has role = 'norm'"):
+        seats(targets, rules=[rule])
+    found = seats(targets, train_norm=True, rules=[rule])
+    assert {seat.rate for seat in found.values() if seat.target.is_norm} == {0.5}
+    assert {seat.rate for seat in found.values() if not seat.target.is_norm} == {1.0}
+
+
+def test_norms_of_the_larger_model_have_the_names_of_published_files(xl: nn.Module) -> None:
+    found = seats(sdxl_targets(xl, []), train_norm=True, targets={"layers": "full"})
+    ours = {name for name, seat in found.items() if seat.target.is_norm}
+    listed = {key.partition(".")[0] for key in listing("lyco.sdxl.locon.train-norm") if key.endswith("_norm")}
+    assert ours == listed
+    assert len(ours) == len(listed) == 255
+
+
 # -- blocks --------------------------------------------------------------------------------------------------------
 
 
@@ -102,7 +137,9 @@ def test_blocks_are_numbered_as_sd_scripts_does(targets: list[Target]) -> None:
     assert where["up_blocks.0.resnets.0.conv1"] == 13
     assert where["up_blocks.0.upsamplers.0.conv"] == 15
     assert where["up_blocks.3.attentions.2.proj_out"] == 24
-    attended = Counter(target.number for target in targets if target.part == "unet" and target.default)
+    attended = Counter(
+        target.number for target in targets if target.part == "unet" and target.default and not target.is_norm
+    )
     assert attended == dict.fromkeys([1, 2, 4, 5, 7, 8, 12, *range(16, 25)], 12)
     assert {target.block.counted.total for target in targets if target.block} == {25}
 
@@ -110,7 +147,7 @@ def test_blocks_are_numbered_as_sd_scripts_does(targets: list[Target]) -> None:
 def test_the_larger_model_has_23_blocks(xl: nn.Module) -> None:
     found = list(select("unet", xl, blocks=unet_blocks(xl, xl=True)))
     assert {target.block.counted.total for target in found if target.block} == {23}
-    attended = Counter(target.number for target in found if target.default)
+    attended = Counter(target.number for target in found if target.default and not target.is_norm)
     assert attended == {
         **dict.fromkeys([5, 6], 22), **dict.fromkeys([8, 9, 11, 13, 14, 15], 102), **dict.fromkeys([16, 17, 18], 22),
     }  # fmt: skip

@@ -49,8 +49,8 @@ def test_the_outline_has_the_layers_of_the_loaded_base(tiny_base: Path, tiny_fam
 
     drawn = families.outline(detect.look(Model(path=str(tiny_base))))
     held = tiny_family.targets()
-    assert [(each.name, each.role, each.block, each.layer.weight.shape) for each in drawn] == [
-        (each.name, each.role, each.block, each.layer.weight.shape) for each in held
+    assert [(each.name, each.role, each.block, each.base.weight.shape) for each in drawn] == [
+        (each.name, each.role, each.block, each.base.weight.shape) for each in held
     ]
 
 

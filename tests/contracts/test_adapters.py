@@ -15,7 +15,7 @@ from impasto.adapters.config import Adapter as Config
 from impasto.adapters.config import Boft, DyLora, Full, Glora, Ia3, Loha, Lokr, Lora, LoraFa, Oft, Ranked
 from impasto.adapters.reading import from_file
 from impasto.adapters.riders import Riders, Route
-from impasto.adapters.targets import Target
+from impasto.adapters.targets import Layer, Norm, Target
 from impasto.families.quantized import quantize
 from impasto.optim.flat import FlatParameters
 
@@ -23,6 +23,11 @@ LAYERS = {
     "linear": lambda: nn.Linear(6, 20),
     "conv 1x1": lambda: nn.Conv2d(6, 20, 1),
     "conv 3x3": lambda: nn.Conv2d(6, 20, 3, stride=2, padding=1),
+}
+NORMS = {
+    "group norm": lambda: _moved(nn.GroupNorm(3, 6)),
+    "layer norm": lambda: _moved(nn.LayerNorm(6)),
+    "layer norm without bias": lambda: _moved(nn.LayerNorm(6, bias=False)),
 }
 SIZE: dict[str, Any] = {"rank": 3, "alpha": 1.5, "conv_rank": 2, "conv_alpha": 4.0}
 KINDS: dict[str, Config] = {
@@ -46,6 +51,7 @@ KINDS: dict[str, Config] = {
     "boft, rescaled": Boft(block_size=4, constraint=0.05, rescaled=True),
     "ia3, outputs": Ia3(),
     "ia3, inputs": Ia3(),
+    "norms": Lora(train_norm=True),
 }
 
 PATHS = {"ia3, outputs": "attn1.to_k", "ia3, inputs": "ff.net.2"}
@@ -54,7 +60,7 @@ PATHS = {"ia3, outputs": "attn1.to_k", "ia3, inputs": "ff.net.2"}
 CASES = [
     (kind, layer, dtype)
     for kind, config in KINDS.items()
-    for layer in LAYERS
+    for layer in (NORMS if kind == "norms" else LAYERS)
     for dtype in (torch.float32, torch.bfloat16)
     if layer == "linear" or not isinstance(config, Ia3)
 ]
@@ -63,9 +69,23 @@ contract = pytest.mark.parametrize(
 )
 
 
-def mounted(kind: str | Config, layer: str, dtype: torch.dtype) -> tuple[nn.Module, Adapter, Riders]:
+def _moved(norm: nn.GroupNorm | nn.LayerNorm) -> nn.Module:
+    """A norm with other numbers than ones and zeros."""
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.3)
+    return norm
+
+
+def made(name: str) -> nn.Module:
+    """A layer of the base, with the same numbers every time."""
     torch.manual_seed(0)
-    base = LAYERS[layer]().to(dtype).requires_grad_(False)
+    found: nn.Module = (LAYERS | NORMS)[name]()
+    return found
+
+
+def mounted(kind: str | Config, layer: str, dtype: torch.dtype) -> tuple[nn.Module, Adapter, Riders]:
+    base = made(layer).to(dtype).requires_grad_(False)
     path = PATHS.get(str(kind), "layer")
     target = Target("lora_unet_layer", path, "unet", "attention", base, default=True)
     adapter = build(KINDS[kind] if isinstance(kind, str) else kind, [target], seed=1)
@@ -75,7 +95,7 @@ def mounted(kind: str | Config, layer: str, dtype: torch.dtype) -> tuple[nn.Modu
 
 
 def some_input(layer: str, dtype: torch.dtype) -> torch.Tensor:
-    shape = (4, 5, 6) if layer == "linear" else (4, 6, 8, 8)
+    shape = (4, 5, 6) if layer.startswith(("linear", "layer")) else (4, 6, 8, 8)
     return torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(dtype)
 
 
@@ -94,12 +114,15 @@ def randomized(adapter: Adapter) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
 
 
-def with_merged(name: str, layer: nn.Module, base: nn.Module) -> nn.Module:
+def with_merged(name: str, layer: nn.Module, base: nn.Module) -> Any:
     assert isinstance(layer, AdapterLayer)
-    merged = LAYERS[name]()
+    merged: Any = made(name)
     with torch.no_grad():
         merged.weight.copy_(layer.weight(base))
-        merged.bias.copy_(layer.bias(base))
+        bias = layer.bias(base)
+        assert (bias is None) == (merged.bias is None)
+        if bias is not None:
+            merged.bias.copy_(bias)
     return merged
 
 
@@ -149,9 +172,10 @@ def test_a_file_is_read_without_its_settings(kind: str, layer: str, dtype: torch
     randomized(adapter)
     want = with_merged(layer, adapter.layers["lora_unet_layer"], base)
     held = {name.partition(".")[2]: value for name, value in load(save(adapter.tensors())).items()}
+    assert isinstance(base, Layer | Norm)
     got = with_merged(layer, from_file(base, held), base)
     assert torch.equal(got.weight, want.weight)
-    assert torch.equal(got.bias, want.bias)
+    assert got.bias is want.bias is None or torch.equal(got.bias, want.bias)
 
 
 @contract
@@ -169,7 +193,8 @@ in_fp32 = pytest.mark.parametrize(("kind", "layer"), [case[:2] for case in CASES
 @in_fp32
 def test_rides_on_a_base_in_few_bits(kind: str, layer: str) -> None:
     base, adapter, riders = mounted(kind, layer, torch.float32)
-    quantize([base], "int8", torch.device("cpu"))
+    if layer in LAYERS:  # norms are never held in few bits
+        quantize([base], "int8", torch.device("cpu"))
     randomized(adapter)
     x = some_input(layer, torch.float32).requires_grad_()
     ridden = run(base, adapter, riders, x)

@@ -158,6 +158,7 @@ KINDS: dict[str, dict[str, object]] = {
     "full": {"kind": "full", "targets": {"text_encoder": False}},
     "oft": {"kind": "oft", "conv": True},
     "boft": {"kind": "boft", "rescaled": True},
+    "norms": {"rank": 2, "train_norm": True},
 }
 
 
@@ -178,9 +179,9 @@ def test_a_member_of_any_kind_learns(tiny_base: Path, kind: str) -> None:
     one = member(base, config(rate=1e-3, adapter=KINDS[kind]))
     batch = fleets.batches(base, one.config, 0)
     one.feed(fleets.Loader(lambda step: batch, last=100, ahead=0))
-    before = {target.name: target.layer.weight.clone() for target in base.targets()}
+    before = {target.name: target.base.weight.clone() for target in base.targets()}
     ended = train(base, [one], 6)[0]
     losses = [float(each) for each in one.progress.losses]
     assert all(value.isfinite().all() for value in ended.values())
     assert losses[-1] < losses[0] or kind == "ia3"
-    assert all(torch.equal(target.layer.weight, before[target.name]) for target in base.targets())
+    assert all(torch.equal(target.base.weight, before[target.name]) for target in base.targets())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from impasto import adapters
 from impasto.adapters.adapter import shorten
-from impasto.adapters.config import Loha, Lokr, Lora
+from impasto.adapters.config import Bounded, DyLora, Full, Glora, Ia3, Loha, Lokr, Lora, LoraFa
 from impasto.config import RunConfig
 from impasto.engine.member import trained
 from impasto.errors import ConfigError
@@ -123,10 +123,11 @@ def test_a_frozen_group_is_passed_over() -> None:
 @pytest.mark.parametrize(
     "kind",
     [Lora(rank=2, conv_rank=2), Loha(rank=2, conv_rank=2), Lokr(rank=1), Lokr(full_matrix=True),
-     Lokr(rank=1, factor=4, decompose_both=True)],
+     Lokr(rank=1, factor=4, decompose_both=True), LoraFa(rank=2), DyLora(rank=2), Glora(rank=2), Full(), Ia3(),
+     Lora(rank=2, train_norm=True)],
     ids=str,
 )  # fmt: skip
-def test_layers_are_shortened_to_the_longest_that_is_allowed(base: Family, kind: Lora | Loha | Lokr) -> None:
+def test_layers_are_shortened_to_the_longest_that_is_allowed(base: Family, kind: Bounded) -> None:
     targets = {target.name: target for target in base.targets()}
     adapter = adapters.build(kind, targets.values(), seed=0)
     with torch.no_grad():
@@ -135,14 +136,22 @@ def test_layers_are_shortened_to_the_longest_that_is_allowed(base: Family, kind:
     layers = dict(adapter.items())
 
     def deltas() -> dict[str, Tensor]:
-        with torch.no_grad():
-            held = {name: targets[name].layer for name in layers}
-            return {name: layers[name].weight(held[name]) - held[name].weight for name in layers}
+        """What each layer adds to its weight and its bias, as one vector."""
+        found = {}
+        for name, layer in layers.items():
+            base = targets[name].base
+            added = [layer.weight(base) - base.weight]
+            if (bias := layer.bias(base)) is not None and base.bias is not None:
+                added.append(bias - base.bias)
+            found[name] = torch.cat([each.detach().flatten() for each in added])
+        return found
 
     before = deltas()
     longest = sorted(float(delta.norm()) for delta in before.values())[len(before) // 2]
     wanted = {name: delta * min(1.0, longest / float(delta.norm())) for name, delta in before.items()}
-    count, mean, largest = shorten(list(layers.values()), longest, torch.zeros(())).tolist()
+    count, mean, largest = shorten(
+        [(layer, targets[name].module) for name, layer in layers.items()], longest, torch.zeros(())
+    ).tolist()
     for name, delta in deltas().items():
         torch.testing.assert_close(delta, wanted[name], atol=1e-5, rtol=1e-3)
     assert abs(count - sum(float(delta.norm()) > longest for delta in before.values())) <= 1
@@ -156,5 +165,5 @@ def test_a_skipped_step_shortens_nothing(base: Family) -> None:
     with torch.no_grad():
         for parameter in adapter.parameters():
             parameter.fill_(1.0)
-    shorten([layer for _, layer in adapter.items()], 0.1, torch.ones(()))
+    shorten([(layer, adapter.seats[name].target.module) for name, layer in adapter.items()], 0.1, torch.ones(()))
     assert all(bool((each == 1.0).all()) for each in adapter.parameters())

@@ -82,7 +82,7 @@ def test_the_outline_has_the_layers_of_the_base(base: tuple[Path, Path]) -> None
     card = detect.look(Model(path=str(folder)))
 
     def told(found: list[Target]) -> list[tuple[object, ...]]:
-        return [(each.name, each.path, each.layer.weight.shape, each.number, each.encoder) for each in found]
+        return [(each.name, each.path, each.base.weight.shape, each.number, each.encoder) for each in found]
 
     assert told(families.outline(card)) == told(families.layers(card, load(folder)))
 

@@ -51,7 +51,7 @@ def merged_deltas(tensors: dict[str, Tensor], targets: Iterable[Target]) -> dict
     """What each layer of an adapter of any kind adds to its base, by its own merge."""
     from impasto.adapters.reading import from_file
 
-    places = {target.name: target.layer for target in targets}
+    places = {target.name: target.base for target in targets}
     with torch.no_grad():
         return {
             name: from_file(places[name], held).weight(places[name]) - places[name].weight.float()

@@ -23,7 +23,8 @@ from impasto.weights.low_rank import Rule
 from impasto.weights.merge import by_layer, merge
 from tests.weights.adapters import saved
 
-KINDS: list[Config] = [Lora(rank=2, conv_rank=2), Lora(rank=2, decompose=True), Full(), Boft()]
+NORMS = Lora(rank=2, conv_rank=2, train_norm=True)
+KINDS: list[Config] = [Lora(rank=2, conv_rank=2), Lora(rank=2, decompose=True), Full(), Boft(), NORMS]
 UNET = Path("unet") / "diffusion_pytorch_model.safetensors"
 
 
@@ -32,7 +33,7 @@ def loaded(folder: Path) -> Family:
     return families.load(detect.look(model), model, device=torch.device("cpu"), dtype=torch.float32)
 
 
-@pytest.mark.parametrize("config", KINDS, ids=["lora", "dora", "full", "boft"])
+@pytest.mark.parametrize("config", KINDS, ids=["lora", "dora", "full", "boft", "norms"])
 def test_the_new_base_is_the_old_one_with_the_adapter_merged(
     tmp_path: Path, tiny_base: Path, tiny_family: Family, config: Config
 ) -> None:
@@ -42,13 +43,13 @@ def test_the_new_base_is_the_old_one_with_the_adapter_merged(
     held = by_layer(file.load(path)[0])
     with torch.no_grad():
         for name, tensors in held.items():
-            merge(targets[name].layer, tensors, 0.5)
+            merge(targets[name].base, tensors, 0.5)
     assert baked.layers == len(held)
     assert baked.left_out == []
     for target in loaded(tmp_path / "new").targets():
-        assert torch.equal(target.layer.weight, targets[target.name].layer.weight), target.name
-        if target.layer.bias is not None:
-            assert torch.equal(target.layer.bias, targets[target.name].layer.bias), target.name
+        assert torch.equal(target.base.weight, targets[target.name].base.weight), target.name
+        if target.base.bias is not None:
+            assert torch.equal(target.base.bias, targets[target.name].base.bias), target.name
 
 
 def test_everything_else_stays_to_the_bit_and_nothing_is_left_behind(
@@ -83,12 +84,12 @@ def test_two_adapters_are_merged_in_fp32_and_rounded_once_to_the_type_of_the_bas
     found = load_file(tmp_path / "new" / UNET)
     with torch.no_grad():
         for target in targets.values():
-            target.layer.weight.copy_(target.layer.weight.half())
+            target.base.weight.copy_(target.base.weight.half())
         for path in paths:
             for name, tensors in by_layer(file.load(path)[0]).items():
-                merge(targets[name].layer, tensors)
+                merge(targets[name].base, tensors)
     for target in targets.values():
-        assert torch.equal(found[f"{target.path}.weight"], target.layer.weight.half())
+        assert torch.equal(found[f"{target.path}.weight"], target.base.weight.half())
 
 
 def test_files_with_the_old_numbers_are_left_out_and_told(tmp_path: Path, tiny_base: Path, tiny_family: Family) -> None:

@@ -1,0 +1,88 @@
+"""A trained DyLoRA as a file for each rank that is asked for, and what each rank is worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor
+
+from impasto.adapters.adapter import Adapter
+from impasto.adapters.config import DyLora
+from impasto.adapters.dylora import DyLoraLayer, cut
+from impasto.config import RunConfig
+from impasto.data.batch import Batch
+from impasto.data.plan import Plan
+from impasto.engine import validate
+from impasto.engine.member import Member
+from impasto.engine.prepare import Source
+from impasto.engine.trainer import Trainer
+from impasto.weights.file import DTYPES
+
+PICTURES = 16
+"""Training pictures that ranks are measured on where none are held out, at least: whole micro-batches of the start."""
+
+
+def asked(config: RunConfig) -> tuple[int, ...]:
+    """The ranks to cut the adapter to, the smallest first."""
+    chosen = config.adapter
+    return tuple(sorted(set(chosen.export_ranks))) if isinstance(chosen, DyLora) else ()
+
+
+def batches(source: Source, plan: Plan, total: int) -> list[Batch]:
+    """Training pictures to measure on: those of the first steps, so the same ones after a resume."""
+    found: list[Batch] = []
+    for step in range(total):
+        if sum(len(batch.keys) for batch in found) >= PICTURES:
+            break
+        found += [source.batch(micro) for micro in plan.step(step)]
+    return found
+
+
+def whole(adapter: Adapter) -> int:
+    """The largest rank that it can be cut to."""
+    return max(len(layer.lora_down.weight) for _, layer in adapter.items() if isinstance(layer, DyLoraLayer))
+
+
+@contextmanager
+def mounted(trainer: Trainer, member: Member, rank: int) -> Iterator[Adapter]:
+    """A copy of the member's adapter, as files show it, cut to a rank and riding beside it; rank 0 is no adapter."""
+    dtype = DTYPES[member.config.save.precision]
+    with member.averaged():
+        found = Adapter({}, {}) if rank == 0 else cut(member.adapter, rank, dtype)
+    trainer.riders.mount(found)
+    try:
+        yield found
+    finally:
+        trainer.riders.dismount(found)
+
+
+def losses(
+    trainer: Trainer, member: Member, batches: Sequence[Batch], ranks: Sequence[int], poll: Callable[[], None]
+) -> dict[str, dict[str, float]]:
+    """For rank 0, each of `ranks` and the whole adapter the mean loss at each noise level of the settings."""
+    found = {}
+    for rank in (0, *ranks, whole(member.adapter)):
+        with mounted(trainer, member, rank) as adapter:
+            by = validate.losses(trainer, member, batches, member.config.validation, poll, adapter)
+        found[str(rank)] = {str(t): loss for t, loss in by.items()}
+    return found
+
+
+def noted(metadata: dict[str, str], rank: int, adapter: Adapter, source: Path) -> dict[str, str]:
+    """The metadata of the whole file, for one that is cut."""
+    alphas = {float(_alpha(layer)) for _, layer in adapter.items() if "alpha" in dict(layer.named_buffers())}
+    made = {"made": "cut", "from": source.name, "rank": rank}
+    return metadata | {
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(alphas.pop()) if len(alphas) == 1 else "Dynamic",
+        "impasto.made": json.dumps(made, sort_keys=True),
+    }
+
+
+def _alpha(layer: object) -> Tensor:
+    found = getattr(layer, "alpha", None)
+    assert isinstance(found, Tensor)
+    return found
