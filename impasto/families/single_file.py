@@ -199,6 +199,12 @@ def unfuse(place: Place, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     return tensor.reshape(shape)  # a linear layer may be kept as a convolution of 1x1
 
 
+def put(place: Place, into: Tensor, value: Tensor) -> None:
+    """Write a module's tensor into the file's, where `unfuse` would take it from."""
+    spot = into if place.third is None else into.chunk(3)[place.third]
+    spot.copy_((value.T if place.turned else value).reshape(spot.shape))
+
+
 def fuse(places: Mapping[str, Place], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a module under their names in a file: the way back."""
     import torch
