@@ -63,17 +63,10 @@ def _looked(model: Model) -> Card:
 
 def _not_with_xl(model: Model) -> list[Problem]:
     """Settings that Stable Diffusion XL does not know."""
-    wrong = []
-    if model.clip_skip > 2:
-        what = "Stable Diffusion XL always reads the layer before the last (which clip_skip 2 means too)"
-        wrong.append(Problem("E-MOD-107", what, "model.clip_skip", "clip_skip = 1"))
-    if model.emphasis != "off":
-        what = "emphasis cannot be used with Stable Diffusion XL yet"
-        wrong.append(Problem("E-MOD-107", what, "model.emphasis", 'emphasis = "off"'))
-    if not model.token_padding:
-        what = "captions without padding cannot be used with Stable Diffusion XL yet"
-        wrong.append(Problem("E-MOD-107", what, "model.token_padding", "token_padding = true"))
-    return wrong
+    if model.clip_skip <= 2:
+        return []
+    what = "Stable Diffusion XL was made to read the layer before the last (which clip_skip 2 means too), and no other"
+    return [Problem("E-MOD-107", what, "model.clip_skip", "clip_skip = 1")]
 
 
 def packaged(family: Name) -> dict[str, dict[str, Any]]:
