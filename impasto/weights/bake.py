@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from impasto.families.detect import Card, Part
 from impasto.weights import bases, deltas, file, stream
 from impasto.weights.bases import Base, Slot
 from impasto.weights.combine import Weighted
-from impasto.weights.merge import merge
+from impasto.weights.merge import called, merge
 from impasto.weights.recognise import Layers
 from impasto.weights.stream import Reader
 
@@ -53,7 +53,14 @@ class _Given:
 
     reader: Reader
     layers: Layers
+    called: Mapping[str, str]
+    """What the file calls its layers, by our names for them."""
+
     strength: float
+
+    def kinds(self, name: str) -> Collection[str]:
+        """The tensors for a layer."""
+        return self.layers.layers[self.called[name]]
 
 
 @dataclass(frozen=True)
@@ -88,19 +95,20 @@ def bake(
         adapters = []
         for path, strength in given:
             reader = stack.enter_context(stream.opened(path))
-            adapters.append(_Given(reader, deltas.layers_of(reader), strength))
+            layers = deltas.layers_of(reader)
+            adapters.append(_Given(reader, layers, called(found.targets.values(), layers.layers), strength))
         _check_places(adapters, found.targets)
         job = _Job(found, adapters, precision)
         left_out = [] if found.card.original else _bake_folder(job, out.absolute())
         if found.card.original:
             _bake_file(job, found.card.path, tuple(found.slots), out)
-    changed = {name for adapter in adapters for name in adapter.layers.layers}
+    changed = {name for adapter in adapters for name in adapter.called}
     return Baked(out, len(changed), left_out)
 
 
 def _check_places(adapters: Sequence[_Given], targets: Mapping[str, Target]) -> None:
     for adapter in adapters:
-        if strange := [name for name in adapter.layers.layers if name not in targets]:
+        if strange := [name for name in adapter.called if name not in targets]:
             count = len(adapter.layers.layers)
             what = f"{len(strange)} of its {count} layers have no place in this base, among them {strange[0]}"
             fix = "use the base it was trained on; `impasto inspect` tells what the file is"
@@ -154,7 +162,7 @@ def _bake_file(job: _Job, source: Path, parts: Sequence[Part], out: Path) -> Non
                 held.setdefault(slot.place.name, []).append((layers[slot.path], slot))
     with stream.opened(source) as reader:
         for target, slot in (each for several in held.values() for each in several):
-            if any(target.name in adapter.layers.layers for adapter in job.adapters) and not slot.inside(reader):
+            if any(target.name in adapter.called for adapter in job.adapters) and not slot.inside(reader):
                 raise bases.missing(slot, reader)
 
         def change(tensor: str, value: Tensor) -> Tensor:
@@ -173,9 +181,9 @@ def _bake_file(job: _Job, source: Path, parts: Sequence[Part], out: Path) -> Non
 @torch.no_grad()
 def _merged(job: _Job, target: Target, slot: Slot, reader: Reader) -> Tensor | None:
     """The weight or the bias of a layer after all adapters that change it, fp32; None where none does."""
-    mine = [each for each in job.adapters if target.name in each.layers.layers]
+    mine = [each for each in job.adapters if target.name in each.called]
     if slot.kind == "bias":
-        mine = [each for each in mine if "diff_b" in each.layers.layers[target.name]]
+        mine = [each for each in mine if "diff_b" in each.kinds(target.name)]
     if not mine:
         return None
     layer: Layer = copy.deepcopy(target.layer).to_empty(device="cpu").float().requires_grad_(False)
@@ -184,7 +192,7 @@ def _merged(job: _Job, target: Target, slot: Slot, reader: Reader) -> Tensor | N
         layer.bias.copy_(job.base.slot(target, "bias").read(reader))
     for adapter in mine:
         try:
-            merge(layer, deltas.held(adapter.reader, adapter.layers, target.name), adapter.strength)
+            merge(layer, deltas.held(adapter.reader, adapter.layers, adapter.called[target.name]), adapter.strength)
         except (KeyError, ValueError, RuntimeError) as error:
             what, fix = f"{target.name} does not fit: {error}", "use the base it was trained on"
             raise ModelFileError(Problem("E-MOD-041", what, str(adapter.reader.path), fix)) from None

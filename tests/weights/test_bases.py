@@ -16,11 +16,12 @@ from impasto.adapters.targets import Target
 from impasto.errors import ConfigError, ModelFileError
 from impasto.families import detect, tiny
 from impasto.families.config import Model
+from impasto.families.names import kohya_name
 from impasto.weights import file, header
 from impasto.weights.bake import bake
 from impasto.weights.extract import extract
 from impasto.weights.low_rank import Rule
-from impasto.weights.merge import by_layer, merge
+from impasto.weights.merge import by_layer, merge, merge_file
 from tests.weights.adapters import deltas, saved
 
 MINIATURES: dict[str, Callable[[Path], Path]] = {
@@ -149,3 +150,29 @@ def test_a_planted_difference_is_found_again_in_any_form(tmp_path: Path, folder:
     for name, delta in wanted.items():
         torch.testing.assert_close(found[name], delta, atol=1e-5, rtol=1e-4)
     assert report.remarks == []
+
+
+def test_an_adapter_of_xl_with_the_names_of_diffusers_is_merged_alike(tmp_path: Path, xl: tuple[Path, Path]) -> None:
+    folder, one = xl
+    targets = layers(folder)
+    own = saved(tmp_path / "a.safetensors", Lora(rank=2, conv_rank=2), targets.values())
+    other = {target.name: kohya_name(target.part, target.path, encoder=target.encoder) for target in targets.values()}
+    tensors = {
+        f"{other[name]}.{kind}": value
+        for name, held in by_layer(file.load(own)[0]).items()
+        for kind, value in held.items()
+    }
+    assert any(name.startswith("lora_unet_down_blocks_1_") for name in tensors)
+    assert not any("input_blocks" in name for name in tensors)
+    file.write(tmp_path / "b.safetensors", tensors, {}, "fp32")
+    for name in ("a", "b"):
+        bake(
+            [(tmp_path / f"{name}.safetensors", 1.0)],
+            str(one),
+            tmp_path / f"new-{name}.safetensors",
+            config_path=folder,
+        )
+    wanted = layers(tmp_path / "new-a.safetensors", folder)
+    assert_same(layers(tmp_path / "new-b.safetensors", folder), wanted)
+    merge_file(targets, tmp_path / "b.safetensors", tensors, 1.0)
+    assert_same(targets, wanted)
