@@ -68,6 +68,8 @@ def merge(
     energy: float | None = None,
     frobenius: float | None = None,
     base: str | None = None,
+    precision: Precision | None = None,
+    config_path: Path | None = None,
     json: bool = False,
 ) -> None:
     """Make one adapter of several, or a new base of a base and adapters.
@@ -77,10 +79,10 @@ def merge(
     file
         Adapter files, each with how strongly it acts if not with 1, as in anna.safetensors:0.8.
     out
-        The file to write, or with --into the folder.
+        The file to write; with --into a folder or a .safetensors file, as the base is.
     into
-        A base, pocket or a folder in diffusers' layout, to merge the adapters into. It stays as it is; the new one has
-        the same types of numbers. All kinds of adapters can be merged so.
+        A base to merge the adapters into: pocket, a folder in diffusers' layout, or a single .safetensors file. It
+        stays as it is. All kinds of adapters can be merged so.
     rank
         Approximate the sum with this rank; else the ranks of plain LoRAs add up and nothing is lost.
     energy
@@ -89,6 +91,10 @@ def merge(
         The same as a share of the norm of what the layer adds: its square is the energy.
     base
         The base the adapters belong to, pocket or a folder; needed for LoHa and LoKr.
+    precision
+        With --into: how the numbers of the new base are held; if not given, as in the old one.
+    config_path
+        With --into a single file whose measures are not the published ones: a folder that describes them.
     json
         Print JSON, with every layer.
     """
@@ -103,8 +109,10 @@ def merge(
             raise _usage(
                 "--into merges exactly, so no rank is chosen", "leave out --rank, --energy, --frobenius, --base"
             )
-        _bake(given, into, out, as_json=json)
+        _bake(given, into, out, precision, config_path, as_json=json)
         return
+    if precision is not None or config_path is not None:
+        raise _usage("--precision and --config-path are for a base", "name the base: --into FOLDER or FILE")
     from impasto.weights.combine import combine
 
     _tell(combine(given, _free(out), rule, base=base), as_json=json)
@@ -121,6 +129,7 @@ def extract(
     energy: float | None = None,
     frobenius: float | None = None,
     precision: Precision = "fp16",
+    config_path: Path | None = None,
     json: bool = False,
 ) -> None:
     """Make a LoRA of the difference between two bases: of a fine-tuned one and the one it came from.
@@ -128,9 +137,9 @@ def extract(
     Parameters
     ----------
     tuned
-        The fine-tuned base, a folder in diffusers' layout.
+        The fine-tuned base: a folder in diffusers' layout, or a single .safetensors file.
     base
-        The one it came from, pocket or a folder.
+        The one it came from: pocket, a folder or a single file.
     out
         The file to write.
     rank
@@ -141,13 +150,15 @@ def extract(
         The same as a share of the norm of the difference: its square is the energy.
     precision
         How the numbers are written.
+    config_path
+        For single files whose measures are not the published ones: a folder that describes them.
     json
         Print JSON, with every layer.
     """
     rule = _needed(_rule(rank, energy, frobenius))
     from impasto.weights.extract import extract as extracted
 
-    _tell(extracted(tuned, base, _free(out), rule, precision), as_json=json)
+    _tell(extracted(tuned, base, _free(out), rule, precision, config_path=config_path), as_json=json)
 
 
 @app.command
@@ -223,15 +234,23 @@ def norms(file: Path, /, *, picture: Path | None = None, json: bool = False) -> 
         print(f"note: {found.untold} layers are not counted: how far they move a weight depends on the base")
 
 
-def _bake(given: list[tuple[Path, float]], base: str, out: Path, *, as_json: bool) -> None:
+def _bake(
+    given: list[tuple[Path, float]],
+    base: str,
+    out: Path,
+    precision: Precision | None,
+    config_path: Path | None,
+    *,
+    as_json: bool,
+) -> None:
     from impasto.weights.bake import bake
 
-    baked = bake(given, base, out)
+    baked = bake(given, base, out, precision=precision, config_path=config_path)
     if as_json:
-        told: files.JSON = {"folder": str(baked.folder), "layers": baked.layers, "left_out": list(baked.left_out)}
+        told: files.JSON = {"path": str(baked.path), "layers": baked.layers, "left_out": list(baked.left_out)}
         print(_dumped(told))
         return
-    print(f"{baked.folder}: {baked.layers} layers changed")
+    print(f"{baked.path}: {baked.layers} layers changed")
     for name in baked.left_out:
         print(f"note: {name} is left out: it would still hold the old numbers")
 

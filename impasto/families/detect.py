@@ -95,8 +95,10 @@ def _not_with(family: Name, model: Model) -> list[Problem]:
         name, value = ("max_tokens", 75) if model.max_tokens != 75 else ("clip_skip", 1)
         wrong.append(Problem("E-MOD-107", what, f"model.{name}", f"{name} = {value}"))
     elif model.clip_skip > 2:
-        what = f"{TITLES[family]} always reads the layer before the last (which clip_skip 2 means too)"
+        what = f"{TITLES[family]} reads the layer before the last (which clip_skip 2 means too), and no other"
         wrong.append(Problem("E-MOD-107", what, "model.clip_skip", "clip_skip = 1"))
+    if family == "sdxl":
+        return wrong
     if model.emphasis != "off":
         what = f"emphasis cannot be used with {TITLES[family]} yet"
         wrong.append(Problem("E-MOD-107", what, "model.emphasis", 'emphasis = "off"'))

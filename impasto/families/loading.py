@@ -121,6 +121,18 @@ def table(card: Card, part: Part, module: nn.Module) -> Table:
     return found if any(place.name in held for place in found.values()) else bare
 
 
+def stored(card: Card, part: Part, module: nn.Module) -> Table:
+    """Where each tensor of a part lies in the base's own file, in whichever layout that is."""
+    if card.original:
+        return table(card, part, module)
+    held = header.read(card.weights(part)).tensors
+    found = {}
+    for name, _ in module.named_parameters():
+        spellings = (name, f"text_model.{name}", name.removeprefix("text_model."))
+        found[name] = Place(next((each for each in spellings if each in held), name))
+    return found
+
+
 def original_table(card: Card, part: Part, module: nn.Module) -> Table:
     """Where each tensor of a part lies in a file in the original layout, as it was published."""
     names = tensor_names(module)
@@ -208,7 +220,7 @@ def check(card: Card, path: Path, modules: Mapping[Part, nn.Module], tables: Map
             used.add(place.name)
             if place.name not in held:
                 lacking.append(place.name)
-            elif not _fits(single_file.held(place, shapes[name]), held[place.name]):
+            elif not fits(single_file.held(place, shapes[name]), held[place.name]):
                 odd.append(f"{place.name} is {held[place.name]}, not {shapes[name]}")
     unknown = [name for name in held if name not in used and not spare(card, path, name)]
     problems = []
@@ -224,7 +236,7 @@ def check(card: Card, path: Path, modules: Mapping[Part, nn.Module], tables: Map
         raise ModelFileError(*problems)
 
 
-def _fits(wanted: tuple[int, ...], found: tuple[int, ...]) -> bool:
+def fits(wanted: tuple[int, ...], found: tuple[int, ...]) -> bool:
     """Equal shapes; a linear layer may be kept as a convolution of 1x1, and the other way round."""
     return found == wanted or (*found, 1, 1) == wanted or found == (*wanted, 1, 1)
 

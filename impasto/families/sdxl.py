@@ -35,7 +35,7 @@ class StableDiffusionXl:
         self.process: Process = Ddpm.from_scheduler(card.scheduler, prediction=card.prediction, device=device)
         self.unet, self.encoders, self._tokenizers = modules.unet, modules.encoders, modules.tokenizers
         self._vae, self._lent = modules.vae, Lent(modules.vae, device)
-        self._max_tokens = model.max_tokens
+        self._model = model
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
@@ -43,15 +43,22 @@ class StableDiffusionXl:
         return self._lent.use()
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
-        """Captions -> {"ids", "ids_2"}, each [N, windows, 77]."""
+        """Captions -> {"ids", "ids_2"}, each [N, windows, 77], with emphasis and mask if the settings ask for them.
+
+        Both tokenizers cut a caption into the same tokens, so what holds for the first holds for the second.
+        """
         first, second = (
-            text.tokenize(tokenizer, captions, self._max_tokens, pad=pad)
+            text.conditioning(tokenizer, captions, self._model, pad=pad)
             for tokenizer, pad in zip(self._tokenizers, PADS, strict=True)
         )
-        return {"ids": first, "ids_2": second}
+        return {**first, "ids_2": second["ids"]}
 
     def encode(self, cond: Conditioning) -> Conditioning:
-        """{"ids", "ids_2"} -> {"states": [N, 75 * windows + 2, D + E], "pooled": [N, P]}; states pass through."""
+        """{"ids", "ids_2"} -> {"states": [N, 75 * windows + 2, D + E], "pooled": [N, P]}, cut and with a mask without
+        padding; states pass through.
+
+        Emphasis multiplies the states of both encoders, each by itself; the pooled text is left alone.
+        """
         if "states" in cond:
             return cond
         first, second = self.encoders
@@ -59,20 +66,22 @@ class StableDiffusionXl:
             told = first(text.flat(cond["ids"]), output_hidden_states=True).hidden_states[BEFORE_LAST]
         with text.own_precision(second):
             other = second(text.flat(cond["ids_2"]), output_hidden_states=True)
-        states = [
+        states = (
             text.joined(text.for_denoiser(told), cond["ids"]),
             text.joined(text.for_denoiser(other.hidden_states[BEFORE_LAST]), cond["ids_2"]),
-        ]
+        )
+        one, two = (text.shaped(each, cond, self._model.emphasis) for each in states)
         pooled = text.for_denoiser(other.text_embeds).reshape(*cond["ids_2"].shape[:2], -1)[:, 0]  # of the first window
-        return {"states": torch.cat(states, dim=-1), "pooled": pooled}
+        return {**one, "states": torch.cat([one["states"], two["states"]], dim=-1), "pooled": pooled}
 
     def predict(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The denoiser's answer [N, 4, h, w] to noisy latents at timesteps `t` [N]."""
         encoded = self.encode(cond)
         added: dict[str, Any] = {"text_embeds": encoded["pooled"], "time_ids": cond["sizes"]}
         predicted: Tensor = self.unet(
-            x, t, encoder_hidden_states=encoded["states"], added_cond_kwargs=added, return_dict=False
-        )[0]
+            x, t, encoder_hidden_states=encoded["states"], encoder_attention_mask=encoded.get("mask"),
+            added_cond_kwargs=added, return_dict=False,
+        )[0]  # fmt: skip
         return predicted
 
     def targets(self) -> list[Target]:

@@ -209,6 +209,13 @@ def halves_swapped(tensor: Tensor) -> Tensor:
     return tensor.roll(len(tensor) // 2, dims=0)
 
 
+def put(place: Place, into: Tensor, value: Tensor) -> None:
+    """Write a module's tensor into the file's, where `unfuse` would take it from."""
+    spot = into if place.third is None else into.chunk(3)[place.third]
+    value = halves_swapped(value) if place.swapped else value
+    spot.copy_((value.T if place.turned else value).reshape(spot.shape))
+
+
 def fuse(places: Mapping[str, Place], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a module under their names in a file: the way back."""
     import torch

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,30 +13,33 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from impasto import families, files
+from impasto import files
 from impasto.adapters.targets import Layer, Norm, Target
 from impasto.errors import ConfigError, ModelFileError, Problem
-from impasto.families import detect
-from impasto.families.config import Model
-from impasto.families.detect import Card
-from impasto.weights import deltas, stream
+from impasto.families import single_file
+from impasto.families.config import Precision
+from impasto.families.detect import Card, Part
+from impasto.weights import bases, deltas, file, stream
+from impasto.weights.bases import Base, Slot
 from impasto.weights.combine import Weighted
-from impasto.weights.merge import merge
+from impasto.weights.merge import called, merge
 from impasto.weights.recognise import Layers
 from impasto.weights.stream import Reader
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx")
 """Files of a folder that hold numbers."""
 
-PARTS: tuple[detect.Part, ...] = ("unet", "text_encoder")
-"""The parts of a base that adapters ride on."""
+STALE = ("sshs_", "modelspec.hash", "modelspec.merged_from", "impasto.made")
+"""Begins the metadata that tells of the old numbers."""
 
 
 @dataclass(frozen=True)
 class Baked:
     """A base that was written."""
 
-    folder: Path
+    path: Path
+    """A folder or a single file, as the old base is."""
+
     layers: int
     """How many of its layers are others than before."""
 
@@ -49,78 +53,87 @@ class _Given:
 
     reader: Reader
     layers: Layers
+    called: Mapping[str, str]
+    """What the file calls its layers, by our names for them."""
+
     strength: float
 
+    def kinds(self, name: str) -> Collection[str]:
+        """The tensors for a layer."""
+        return self.layers.layers[self.called[name]]
 
-def bake(given: Weighted, base: str, out: Path) -> Baked:
-    """Write the base with the adapters merged into it, one after the other, as a new folder `out`.
 
-    Each layer is computed in fp32 and rounded once to the type that it has. Of kinds that only add, the order does not
-    matter. Raises ModelFileError when a layer has no place in the base or does not fit.
+@dataclass(frozen=True)
+class _Job:
+    """What is merged into what, and how it is held then."""
+
+    base: Base
+    adapters: Sequence[_Given]
+    precision: Precision | None
+    """None: each tensor as before."""
+
+
+def bake(
+    given: Weighted, base: str, out: Path, *, precision: Precision | None = None, config_path: Path | None = None
+) -> Baked:
+    """Write the base with the adapters merged into it, one after the other, to `out`: a folder or a single file, as the
+    base is.
+
+    Each layer is computed in fp32 and rounded once, to the type that it has or to `precision`. Of kinds that only add,
+    the order does not matter. Raises ModelFileError when a layer has no place in the base, does not fit, or would hold
+    a number that is not finite.
     """
-    card = looked(base)
-    targets = {target.name: target for target in families.outline(card)}
+    found = bases.looked(base, config_path)
     if out.exists():
         raise ConfigError(Problem("E-CFG-033", f"{out} exists already", "command line --out", "choose another name"))
+    if found.card.original != (out.suffix == ".safetensors"):
+        kind, fix = ("a single file", "name a .safetensors file") if found.card.original else ("a folder", "name one")
+        raise ConfigError(
+            Problem("E-CFG-033", f"{base} is {kind}, and so is what is written", "command line --out", fix)
+        )
     with ExitStack() as stack:
         adapters = []
         for path, strength in given:
             reader = stack.enter_context(stream.opened(path))
-            adapters.append(_Given(reader, deltas.layers_of(reader), strength))
-        _check_places(adapters, targets)
-        tmp = files.temporary(out.absolute())
-        try:
-            left_out = _copy(card, tmp)
-            for part in PARTS:
-                _bake_part(card, part, tmp, adapters, targets)
-            files.commit_folder(tmp, out.absolute())
-        except BaseException:
-            if tmp.exists():
-                files.try_to_remove(tmp)
-            raise
-    changed = {name for adapter in adapters for name in adapter.layers.layers}
+            layers = deltas.layers_of(reader)
+            adapters.append(_Given(reader, layers, called(found.targets.values(), layers.layers), strength))
+        _check_places(adapters, found.targets)
+        job = _Job(found, adapters, precision)
+        left_out = [] if found.card.original else _bake_folder(job, out.absolute())
+        if found.card.original:
+            _bake_file(job, found.card.path, tuple(found.slots), out)
+    changed = {name for adapter in adapters for name in adapter.called}
     return Baked(out, len(changed), left_out)
-
-
-def looked(base: str) -> Card:
-    """The base at a place. Raises ModelFileError when it is none that lies open: a folder, with one text encoder."""
-    card = detect.look(Model(path=base))
-    wrong = None
-    if card.original:
-        wrong = "is a single file, and only bases in folders can be changed or compared yet"
-    elif not set(card.encoders) <= set(PARTS):
-        wrong = "has several text encoders, and only bases with one can be changed or compared yet"
-    elif not card.read_by_diffusers:
-        wrong = "is of a kind that cannot be changed or compared yet"
-    if wrong:
-        fix = "name a base of Stable Diffusion 1.x or 2.x as a folder in diffusers' layout"
-        raise ModelFileError(Problem("E-MOD-057", wrong, str(card.path), fix))
-    return card
-
-
-def by_path(part: str, targets: Mapping[str, Target]) -> dict[str, Target]:
-    """The layers of a part by their paths, without what some versions of the libraries put before them."""
-    return {target.path.removeprefix("text_model."): target for target in targets.values() if target.part == part}
-
-
-def place(tensor: str) -> tuple[str, str]:
-    """`text_model.a.b.weight` -> `a.b` and `weight`."""
-    path, _, kind = tensor.rpartition(".")
-    return path.removeprefix("text_model."), kind
 
 
 def _check_places(adapters: Sequence[_Given], targets: Mapping[str, Target]) -> None:
     for adapter in adapters:
-        if strange := [name for name in adapter.layers.layers if name not in targets]:
+        if strange := [name for name in adapter.called if name not in targets]:
             count = len(adapter.layers.layers)
             what = f"{len(strange)} of its {count} layers have no place in this base, among them {strange[0]}"
             fix = "use the base it was trained on; `impasto inspect` tells what the file is"
             raise ModelFileError(Problem("E-MOD-040", what, str(adapter.reader.path), fix))
 
 
-def _copy(card: Card, tmp: Path) -> list[str]:
+def _bake_folder(job: _Job, out: Path) -> list[str]:
+    """Write a folder; tells what of the old one is left out."""
+    card, tmp = job.base.card, files.temporary(out)
+    try:
+        left_out = _copy(card, tuple(job.base.slots), tmp)
+        for part in job.base.slots:
+            source = card.weights(part)
+            _bake_file(job, source, (part,), tmp / source.relative_to(card.path))
+        files.commit_folder(tmp, out)
+    except BaseException:
+        if tmp.exists():
+            files.try_to_remove(tmp)
+        raise
+    return left_out
+
+
+def _copy(card: Card, parts: Sequence[Part], tmp: Path) -> list[str]:
     """Everything but the numbers that will change; tells what is left out for good."""
-    written = {card.weights(part) for part in PARTS}
+    written = {card.weights(part) for part in parts}
     left_out = []
     files.make_folder(tmp)
     for source in sorted(card.path.rglob("*")):
@@ -131,7 +144,7 @@ def _copy(card: Card, tmp: Path) -> list[str]:
             files.make_folder(tmp / inside)
         elif source in written:
             continue
-        elif source.suffix in WEIGHTS and (len(inside.parts) == 1 or inside.parts[0] in PARTS):
+        elif source.suffix in WEIGHTS and (len(inside.parts) == 1 or inside.parts[0] in parts):
             left_out.append(inside.as_posix())
         else:
             with files.replacing(tmp / inside) as target:
@@ -139,43 +152,57 @@ def _copy(card: Card, tmp: Path) -> list[str]:
     return left_out
 
 
-def _bake_part(
-    card: Card, part: detect.Part, tmp: Path, adapters: Sequence[_Given], targets: Mapping[str, Target]
-) -> None:
-    source = card.weights(part)
-    paths = by_path(part, targets)
+def _bake_file(job: _Job, source: Path, parts: Sequence[Part], out: Path) -> None:
+    """Write one file of a base again, with `parts` in it."""
+    held: dict[str, list[tuple[Target, Slot]]] = {}
+    for part in parts:
+        layers = job.base.called(part)
+        for slot in job.base.slots[part].values():
+            if slot.path in layers:
+                held.setdefault(slot.place.name, []).append((layers[slot.path], slot))
     with stream.opened(source) as reader:
+        for target, slot in (each for several in held.values() for each in several):
+            if any(target.name in adapter.called for adapter in job.adapters) and not slot.inside(reader):
+                raise bases.missing(slot, reader)
 
         def change(tensor: str, value: Tensor) -> Tensor:
-            path, kind = place(tensor)
-            if path not in paths:
-                return value
-            return _changed(paths[path], kind, value, reader, tensor, adapters)
+            made = value
+            if job.precision and reader.head.tensors[tensor].dtype in stream.FLOATS:
+                made = value.to(file.DTYPES[job.precision])
+            for target, slot in held.get(tensor, ()):
+                if (merged := _merged(job, target, slot, reader)) is not None:
+                    made = made.clone() if made is value else made
+                    single_file.put(slot.place, made, merged)
+            return made
 
-        stream.rewrite(reader, tmp / source.relative_to(card.path), change)
+        stream.rewrite(reader, out, change, _noted(reader, job), job.precision)
 
 
 @torch.no_grad()
-def _changed(
-    target: Target, kind: str, value: Tensor, reader: Reader, tensor: str, adapters: Sequence[_Given]
-) -> Tensor:
-    """The weight or the bias of a layer after all adapters that change it."""
-    mine = [each for each in adapters if target.name in each.layers.layers]
-    if kind == "bias":
-        mine = [each for each in mine if {"diff_b", "b_norm"} & each.layers.layers[target.name].keys()]
+def _merged(job: _Job, target: Target, slot: Slot, reader: Reader) -> Tensor | None:
+    """The weight or the bias of a layer after all adapters that change it, fp32; None where none does."""
+    mine = [each for each in job.adapters if target.name in each.called]
+    if slot.kind == "bias":
+        mine = [each for each in mine if {"diff_b", "b_norm"} & set(each.kinds(target.name))]
     if not mine:
-        return value
+        return None
     layer: Layer | Norm = copy.deepcopy(target.base).to_empty(device="cpu").float().requires_grad_(False)
-    stem = tensor.removesuffix(kind)
-    layer.weight.copy_(reader.tensor(f"{stem}weight"))
+    layer.weight.copy_(job.base.slot(target, "weight").read(reader))
     if layer.bias is not None:
-        layer.bias.copy_(reader.tensor(f"{stem}bias"))
+        layer.bias.copy_(job.base.slot(target, "bias").read(reader))
     for adapter in mine:
         try:
-            merge(layer, deltas.held(adapter.reader, adapter.layers, target.name), adapter.strength)
+            merge(layer, deltas.held(adapter.reader, adapter.layers, adapter.called[target.name]), adapter.strength)
         except (KeyError, ValueError, RuntimeError) as error:
             what, fix = f"{target.name} does not fit: {error}", "use the base it was trained on"
             raise ModelFileError(Problem("E-MOD-041", what, str(adapter.reader.path), fix)) from None
-    made = layer.bias if kind == "bias" else layer.weight
-    assert made is not None
-    return made.to(value.dtype)
+    return layer.bias if slot.kind == "bias" else layer.weight
+
+
+def _noted(reader: Reader, job: _Job) -> dict[str, str]:
+    """The file's metadata, with a note of what was merged."""
+    kept = {key: value for key, value in reader.head.metadata.items() if not key.startswith(STALE)}
+    merged = {each.reader.path.name: each.strength for each in job.adapters}
+    made = {"made": "merge", "base": job.base.card.name, "files": merged}
+    names = ", ".join([job.base.card.name, *merged])
+    return kept | {"modelspec.merged_from": names, "impasto.made": json.dumps(made, sort_keys=True)}

@@ -65,14 +65,21 @@ class Converted:
 def places(base: str | None) -> dict[str, Place]:
     """Every layer of a base, or of Stable Diffusion 1.x, by its name in Kohya's layout."""
     card = None if base is None else detect.look(Model(path=base))
-    if card is not None and len(card.encoders) > 1:
-        what = "has several text encoders, whose layers other layouts do not always tell apart; that is not done yet"
-        raise ModelFileError(Problem("E-MOD-057", what, str(card.path), "use the file as it is"))
     found = {}
     for target in (each for each in families.outline(card) if not each.is_norm):
         nested = target.part == "text_encoder" and not target.path.startswith("text_model.")
-        found[target.name] = Place(target.part, f"text_model.{target.path}" if nested else target.path)
+        part = "text_encoder_2" if target.encoder == 2 else target.part
+        found[target.name] = Place(part, f"text_model.{target.path}" if nested else target.path)
     return found
+
+
+def read_by(table: Mapping[str, Place]) -> dict[str, str]:
+    """The layers by all names that other layouts have for them; a name that two layers have leads nowhere."""
+    owners: dict[str, set[str]] = {}
+    for name, place in table.items():
+        for spelling in place.spellings():
+            owners.setdefault(spelling, set()).add(name)
+    return {spelling: next(iter(names)) for spelling, names in owners.items() if len(names) == 1}
 
 
 def convert(path: Path, out: Path, to: To, *, base: str | None = None) -> Converted:
@@ -111,7 +118,7 @@ def _to_kohya(reader: Reader, spool: Spool, out: Path, table: Mapping[str, Place
     if found is None or found.layout not in ("diffusers", "peft"):
         what, fix = "is no adapter in the layout of diffusers or PEFT", "`impasto inspect` tells what the file is"
         raise ModelFileError(Problem("E-MOD-050", what, str(reader.path), fix))
-    names = {spelling: name for name, place in table.items() for spelling in place.spellings()}
+    names = read_by(table)
     kinds = {name: {_kind(kind) for kind in tensors} for name, tensors in found.layers.items()}
     _check_plain(reader, found, kinds)
     told, remarks, untold = peft.told(reader.path, reader.head.metadata), [], 0

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from impasto import families
-from impasto.adapters.targets import Target
 from impasto.errors import ModelFileError, Problem
 from impasto.families.config import Precision
-from impasto.families.detect import Card
-from impasto.weights import stream
-from impasto.weights.bake import PARTS, by_path, looked, place
+from impasto.families.detect import Card, Part
+from impasto.weights import bases, stream
+from impasto.weights.bases import Base
 from impasto.weights.deltas import Delta
 from impasto.weights.file import DTYPES
 from impasto.weights.header import shown
@@ -24,47 +21,48 @@ from impasto.weights.resize import noted, write_layer
 from impasto.weights.stream import Reader, Spool
 
 
-def extract(tuned: str, base: str, out: Path, rule: Rule, precision: Precision) -> Report:
+def extract(
+    tuned: str, base: str, out: Path, rule: Rule, precision: Precision, *, config_path: Path | None = None
+) -> Report:
     """Write a LoRA that makes of `base` about what `tuned` is; layers that do not differ are not in it.
 
-    What differs and is in no layer that a LoRA rides on is told in the report's remarks.
+    Each may be a folder or a single file. What differs and is in no layer that a LoRA rides on is told in the report's
+    remarks.
     """
-    after, before = looked(tuned), looked(base)
-    targets = {target.name: target for target in families.outline(before) if not target.is_norm}
+    after, before = bases.looked(tuned, config_path), bases.looked(base, config_path)
     report = Report(out)
     with stream.spooled(out, precision) as spool:
-        for part in PARTS:
-            paths = by_path(part, targets)
-            with stream.opened(after.weights(part)) as new, stream.opened(before.weights(part)) as old:
-                _compare(part, new, old, paths, spool, rule, precision, report)
+        for part in before.slots:
+            if part not in after.slots:
+                raise _other(after.card.path, f"has no {part}")
+            with stream.opened(after.card.weights(part)) as new, stream.opened(before.card.weights(part)) as old:
+                _compare(part, (after, new), (before, old), spool, rule, precision, report)
         if not report.lines:
-            what = f"differs from {before.path} in no layer that a LoRA could ride on"
-            raise ModelFileError(Problem("E-MOD-055", what, str(after.path), "name the tuned model first"))
-        made = {"made": "extract", "from": after.name, "base": before.name, "rank": rule.rank, "energy": rule.energy}
-        spool.commit(noted(_metadata(before), report, made))
+            what = f"differs from {before.card.path} in no layer that a LoRA could ride on"
+            raise ModelFileError(Problem("E-MOD-055", what, str(after.card.path), "name the tuned model first"))
+        told = {"rank": rule.rank, "energy": rule.energy}
+        made = {"made": "extract", "from": after.card.name, "base": before.card.name} | told
+        spool.commit(noted(_metadata(before.card), report, made))
     return report
 
 
 def _compare(
-    part: str, new: Reader, old: Reader, paths: Mapping[str, Target], spool: Spool, rule: Rule, precision: Precision,
+    part: Part, new: tuple[Base, Reader], old: tuple[Base, Reader], spool: Spool, rule: Rule, precision: Precision,
     report: Report,
 ) -> None:  # fmt: skip
-    names = {_flat(name): name for name in new.head.tensors}
-    lost = []
-    for name, entry in old.head.tensors.items():
-        if not entry.dtype.startswith(("F", "BF")):
-            continue  # the numbers of positions, which newer files leave out
-        if _flat(name) not in names or new.head.tensors[names[_flat(name)]].shape != entry.shape:
-            what = f"has no {shown(name)} of {list(entry.shape)}, as the base has"
-            fix = "both must be of one family; `impasto inspect` tells"
-            raise ModelFileError(Problem("E-MOD-054", what, str(new.path), fix))
-        path, kind = place(name)
-        difference = _difference(new, names[_flat(name)], old, name)
+    layers, lost = old[0].called(part), []
+    for name, slot in old[0].slots[part].items():
+        other = new[0].slots[part].get(name)
+        if not slot.inside(old[1]):
+            raise bases.missing(slot, old[1])
+        if other is None or other.shape != slot.shape or not other.inside(new[1]):
+            raise _other(new[1].path, f"has no {shown(name)} of {list(slot.shape)}, as the base has")
+        difference = _difference(other.read(new[1]), slot.read(old[1]))
         if difference is None:
             continue
-        if kind == "weight" and path in paths:
+        if slot.kind == "weight" and slot.path in layers and not layers[slot.path].is_norm:
             delta = Delta(difference.flatten(1), tuple(difference.shape), 1.0, None)
-            report.lines.append(write_layer(spool, paths[path].name, delta, rule, DTYPES[precision]))
+            report.lines.append(write_layer(spool, layers[slot.path].name, delta, rule, DTYPES[precision]))
         else:
             lost.append(name)
     if lost:
@@ -74,14 +72,15 @@ def _compare(
         )
 
 
-def _flat(name: str) -> str:
-    return name.removeprefix("text_model.")
+def _other(path: Path, what: str) -> ModelFileError:
+    fix = "both must be of one family; `impasto inspect` tells"
+    return ModelFileError(Problem("E-MOD-054", what, str(path), fix))
 
 
 @torch.no_grad()
-def _difference(new: Reader, name: str, old: Reader, other: str) -> Tensor | None:
+def _difference(new: Tensor, old: Tensor) -> Tensor | None:
     """In fp64; None where there is none."""
-    difference = new.tensor(name).double() - old.tensor(other).double()
+    difference = new.double() - old.double()
     return difference if bool(difference.any()) else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from impasto.weights import file, header
 
 CHUNK = 4 * 2**20
 """Bytes that are copied at a time."""
+
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+"""Types of numbers that another precision can be chosen for."""
 
 PRECISIONS: Mapping[str, Precision] = {"F16": "fp16", "BF16": "bf16"}
 
@@ -98,19 +102,35 @@ def spooled(path: Path, precision: Precision) -> Iterator[Spool]:
         yield Spool(path, precision, waiting)
 
 
-def rewrite(reader: Reader, out: Path, change: Callable[[str, Tensor], Tensor]) -> None:
-    """Write the file again to `out`, with the same names, types, shapes and metadata; `change` makes the numbers."""
-    with files.replacing(out) as tmp, tmp.open("wb") as target, reader.path.open("rb") as source:
-        for chunk in _stretch(source, 0, reader.head.start):
-            target.write(chunk)
-        for name, entry in sorted(reader.head.tensors.items(), key=lambda each: (each[1].start, each[1].stop)):
-            held = reader.tensor(name)
-            made = change(name, held)
-            assert made.dtype == held.dtype
-            assert made.shape == held.shape
-            assert made.nbytes == entry.stop - entry.start
+def rewrite(
+    reader: Reader,
+    out: Path,
+    change: Callable[[str, Tensor], Tensor],
+    metadata: Mapping[str, str],
+    precision: Precision | None = None,
+) -> None:
+    """Write the file again to `out`, with the same names and shapes in the same order; `change` makes the numbers.
+
+    Types stay as they are, or floating numbers are held in `precision`; `change` gives them in that type. Raises
+    ModelFileError, and writes nothing, when a number is not finite.
+    """
+    order = sorted(reader.head.tensors.items(), key=lambda each: (each[1].start, each[1].stop))
+    described: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name, entry in order:
+        dtype = file.WORDS[file.DTYPES[precision]] if precision and entry.dtype in FLOATS else entry.dtype
+        start, end = end, end + entry.count * header.BYTES[dtype]
+        described[name] = {"dtype": dtype, "shape": list(entry.shape), "data_offsets": [start, end]}
+    text = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    text += b" " * (-len(text) % 8)
+    with files.replacing(out) as tmp, tmp.open("wb") as target:
+        target.write(len(text).to_bytes(8, "little") + text)
+        for name, entry in order:
+            made = change(name, reader.tensor(name))
+            assert tuple(made.shape) == entry.shape
             file.check_finite(out, name, made)
             target.write(file.raw(made.contiguous()))
+        assert target.tell() == 8 + len(text) + end
 
 
 def precision_of(head: header.Header) -> Precision:

@@ -92,3 +92,22 @@ def test_a_fleet_on_two_text_encoders_trains_as_its_members_alone(tmp_path: Path
     for one, other in zip(together, alone, strict=True):
         first, second = (file.load(each / f"{each.name}.safetensors")[0] for each in (one, other))
         assert all(torch.allclose(first[name], second[name], atol=1e-4) for name in first)
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_every_family_resumes_to_the_bit(tmp_path: Path, name: str) -> None:
+    base, pictures = MINIATURES[name][0](tmp_path / "base"), forks.pictures(tmp_path / "pictures")
+    more: dict[str, object] = {
+        "adapter": {"rank": 2, "dropout": 0.2}, "save": {"precision": "fp32", "proof": "off"},
+    }  # fmt: skip
+
+    def trained(run: str, steps: int) -> dict[str, torch.Tensor]:
+        settings = config({"path": str(base)}, pictures, run, **more, train={"steps": steps, "seed": 3})
+        (done,) = impasto.train(settings, cache=tmp_path / "cache")
+        return file.load(done / f"{run}.safetensors")[0]
+
+    whole = trained("whole", 4)
+    half = trained("parts", 2)
+    resumed = trained("parts", 4)
+    assert any(not torch.equal(half[key], whole[key]) for key in whole)
+    assert all(torch.equal(resumed[key], whole[key]) for key in whole)

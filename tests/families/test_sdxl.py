@@ -99,10 +99,53 @@ def test_it_always_reads_the_layer_before_the_last(folder: Path) -> None:
         detect.look(Model(path=str(folder), clip_skip=3))
 
 
-@pytest.mark.parametrize(("setting", "value"), [("emphasis", "plain"), ("emphasis", "mean"), ("token_padding", False)])
-def test_ways_of_reading_captions_that_it_has_not_yet_are_refused(folder: Path, setting: str, value: object) -> None:
-    with pytest.raises(ModelFileError, match=rf"E-MOD-107 .*model\.{setting}"):
-        detect.look(Model.model_validate({"path": str(folder), setting: value}))
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> Any:
+    def load(**model: Any) -> StableDiffusionXl:
+        settings = Model(path=str(folder), **model)
+        made = families.load(detect.look(settings), settings, device=CPU, dtype=torch.float32)
+        assert isinstance(made, StableDiffusionXl)
+        return made
+
+    return load
+
+
+@torch.no_grad()
+def test_emphasis_multiplies_the_states_of_both_encoders_and_leaves_the_pooled_text(loaded: Any) -> None:
+    plain, family = loaded(), loaded(emphasis="plain")
+    weighted = family.encode(family.tokenize(["ab (cd:1.5) e"]))
+    before = plain.encode(plain.tokenize(["ab cd e"]))
+    factors = torch.ones(77)
+    factors[3:5] = 1.5
+    torch.testing.assert_close(weighted["states"], before["states"] * factors[None, :, None])
+    assert torch.equal(weighted["pooled"], before["pooled"])
+
+
+@torch.no_grad()
+def test_emphasis_by_the_mean_keeps_the_mean_of_each_encoder(loaded: Any) -> None:
+    off, mean = loaded(), loaded(emphasis="mean")
+    before = off.encode(off.tokenize(["a b c"]))["states"]
+    kept = mean.encode(mean.tokenize(["a (b:1.4) c"]))["states"]
+    for part in (slice(0, 16), slice(16, 40)):
+        torch.testing.assert_close(kept[..., part].mean(), before[..., part].mean())
+    assert not torch.allclose(kept, before)
+
+
+@torch.no_grad()
+def test_without_padding_a_caption_counts_alike_alone_and_in_company(loaded: Any) -> None:
+    family, words = loaded(token_padding=False), ["ab", "a much longer caption"]
+    x, t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([10, 900])
+    sizes = torch.tensor([[16.0, 16, 0, 0, 16, 16]])
+    together = family.encode(family.tokenize(words))
+    assert together["states"].shape[:2] == (2, 20)
+    company = family.predict(x, t, {**together, "sizes": sizes.expand(2, -1)})
+    for at, word in enumerate(words):
+        alone = {**family.encode(family.tokenize([word])), "sizes": sizes}
+        found = family.predict(x[at : at + 1], t[at : at + 1], alone)
+        torch.testing.assert_close(found, company[at : at + 1], rtol=1e-4, atol=1e-5)
+    padded = loaded()
+    seen = padded.predict(x, t, {**padded.encode(padded.tokenize(words)), "sizes": sizes.expand(2, -1)})
+    assert not torch.allclose(seen, company)
 
 
 def test_its_parts_are_held_as_the_settings_say(folder: Path) -> None:

@@ -13,13 +13,11 @@ from impasto import families
 from impasto.adapters.config import Adapter as Config
 from impasto.adapters.config import Boft, Full, Lora
 from impasto.errors import ConfigError, ModelFileError
-from impasto.families import detect, tiny
+from impasto.families import detect
 from impasto.families.config import Model
 from impasto.families.family import Family
 from impasto.weights import file
 from impasto.weights.bake import bake
-from impasto.weights.extract import extract
-from impasto.weights.low_rank import Rule
 from impasto.weights.merge import by_layer, merge
 from tests.weights.adapters import saved
 
@@ -135,15 +133,3 @@ def test_a_base_with_a_number_that_is_not_finite_is_refused(
     path = saved(tmp_path / "a.safetensors", Lora(rank=2), tiny_family.targets())
     with pytest.raises(ModelFileError, match=r"E-MOD-010 .*conv_out\.bias"):
         bake([(path, 1.0)], str(base), tmp_path / "new")
-
-
-@pytest.mark.parametrize("kind", ["a single file", "several text encoders"])
-def test_bases_that_cannot_be_written_yet_are_refused_by_name(tmp_path: Path, tiny_base: Path, kind: str) -> None:
-    base = str(tiny.stable_diffusion_xl(tmp_path / "base"))
-    if kind == "a single file":
-        base = str(tiny.single_file(tiny_base, tmp_path / "one.safetensors"))
-    with pytest.raises(ModelFileError, match=f"E-MOD-057 .*{kind}"):
-        bake([], base, tmp_path / "new")
-    with pytest.raises(ModelFileError, match=f"E-MOD-057 .*{kind}"):
-        extract(base, base, tmp_path / "x.safetensors", Rule(rank=2), "fp32")
-    assert not list(tmp_path.glob("[nx]*"))

@@ -188,7 +188,39 @@ def test_a_layer_that_the_base_has_not_is_named(tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def test_a_base_with_several_text_encoders_is_refused(tmp_path: Path) -> None:
+def test_an_adapter_of_xl_goes_there_and_back_and_diffusers_draws_alike(tmp_path: Path) -> None:
+    from peft.tuners.lora import LoraLayer
+
+    from impasto.weights.proof import _silence
+
     base = tiny.stable_diffusion_xl(tmp_path / "base")
-    with pytest.raises(ModelFileError, match=r"E-MOD-057 .*several text encoders"):
-        places(str(base))
+    card = detect.look(Model(path=str(base)))
+    modules = Modules.load(card, torch.float32, torch.device("cpu"))
+    own = saved(tmp_path / "a.safetensors", LORA, families.layers(card, modules))
+    there, back = tmp_path / "b.safetensors", tmp_path / "c.safetensors"
+    convert(own, there, "peft", base=str(base))
+    assert convert(there, back, "kohya", base=str(base)).remarks == []
+    assert payload(back) == payload(own)
+    pipeline = families.pipeline(card, modules)
+    parts = {"unet": modules.unet, "text_encoder": modules.encoders[0], "text_encoder_2": modules.encoders[1]}
+    table, held = places(str(base)), by_layer(file.load(own)[0])
+    assert {table[name].part for name in held} == parts.keys()
+    with _silence():
+        pipeline.load_lora_weights(str(tmp_path), weight_name=there.name, adapter_name="x", local_files_only=True)
+    for name, tensors in held.items():
+        part = parts[table[name].part]
+        inner = dict(part.named_modules())
+        layer = inner.get(table[name].module) or inner[table[name].path]
+        assert isinstance(layer, LoraLayer), name
+        assert torch.equal(layer.lora_A["x"].weight, tensors["lora_down.weight"].float())
+        assert torch.equal(layer.lora_B["x"].weight, tensors["lora_up.weight"].float())
+        assert layer.scaling["x"] == float(tensors["alpha"]) / len(tensors["lora_down.weight"])
+
+
+def test_a_name_that_two_text_encoders_share_is_not_guessed(tmp_path: Path) -> None:
+    base = tiny.stable_diffusion_xl(tmp_path / "base")
+    start = "base_model.model.text_model.encoder.layers.0.mlp.fc1"
+    tensors = {f"{start}.lora_A.weight": torch.ones(2, 16), f"{start}.lora_B.weight": torch.ones(32, 2)}
+    file.write(tmp_path / "a.safetensors", tensors, {}, "fp32")
+    with pytest.raises(ModelFileError, match=r"E-MOD-040 .*no place"):
+        convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "kohya", base=str(base))

@@ -12,8 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from impasto import families
 from impasto.adapters.config import Lora, Oft
 from impasto.errors import ModelFileError
+from impasto.families import detect, tiny
+from impasto.families.config import Model
 from impasto.families.family import Family
 from impasto.weights import blocks, file
 from impasto.weights.norms import norms, picture
@@ -88,3 +91,16 @@ def test_measuring_needs_no_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=tmp_path)
+
+
+def test_an_adapter_of_xl_is_told_by_its_own_blocks(tmp_path: Path) -> None:
+    base = tiny.stable_diffusion_xl(tmp_path / "base")
+    targets = families.outline(detect.look(Model(path=str(base))))
+    found = norms(saved(tmp_path / "a.safetensors", Lora(rank=2, conv_rank=2), targets))
+    names = [row.name for row in found.rows()]
+    wanted = ["unet input block 1", "unet middle block 1", "unet output block 0", "text encoder layer 0", "all"]
+    assert [name for name in names if name in wanted] == sorted(wanted, key=names.index)
+    assert set(wanted) <= set(names)
+    assert "text encoder 2 layer 1" in names
+    assert len(names) == len(set(names))
+    assert picture(found).startswith(b"\x89PNG")

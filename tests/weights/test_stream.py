@@ -54,7 +54,7 @@ def test_a_file_of_many_tensors_takes_the_memory_of_one(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         with stream.opened(path) as reader:
-            stream.rewrite(reader, out, lambda _, value: value)
+            stream.rewrite(reader, out, lambda _, value: value, reader.head.metadata)
             with stream.spooled(tmp_path / "c", "fp32") as spool:
                 for name in reader.head.tensors:
                     spool.add(name, reader.tensor(name))
