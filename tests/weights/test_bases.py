@@ -61,16 +61,16 @@ def merged(path: Path, adapter: Path, described: Path | None = None, strength: f
     """The layers of a base with an adapter merged in memory."""
     found = layers(path, described)
     for name, tensors in by_layer(file.load(adapter)[0]).items():
-        merge(found[name].layer, tensors, strength)
+        merge(found[name].base, tensors, strength)
     return found
 
 
 def assert_same(found: dict[str, Target], wanted: dict[str, Target]) -> None:
     assert found.keys() == wanted.keys()
     for name, target in wanted.items():
-        assert torch.equal(found[name].layer.weight, target.layer.weight), name
-        if target.layer.bias is not None:
-            assert torch.equal(found[name].layer.bias, target.layer.bias), name
+        assert torch.equal(found[name].base.weight, target.base.weight), name
+        if target.base.bias is not None:
+            assert torch.equal(found[name].base.bias, target.base.bias), name
 
 
 def test_a_folder_of_every_family_becomes_the_base_with_the_adapter(tmp_path: Path, folder: Path) -> None:
@@ -109,7 +109,7 @@ def test_another_precision_is_rounded_to_once(tmp_path: Path, xl: tuple[Path, Pa
     assert {value.dtype for value in load_file(new).values()} == {torch.float16}
     found = layers(new, folder)
     for name, target in merged(one, adapter, folder).items():
-        assert torch.equal(found[name].layer.weight, target.layer.weight.half().float()), name
+        assert torch.equal(found[name].base.weight, target.base.weight.half().float()), name
 
 
 def test_a_sum_that_is_too_large_for_its_type_writes_nothing(tmp_path: Path, xl: tuple[Path, Path]) -> None:
