@@ -167,7 +167,7 @@ def _optimizer(made: Exported, held: rules.Optim) -> None:
             chosen.kind == "adafactor" and there == "relative_step"
         ):
             made.optimizer[there] = values if isinstance(ours, tuple) else values[0]
-    if chosen.kind in ("d-adaptation", "prodigy") and getattr(chosen, "weight_decay", 0.0):
+    if isinstance(chosen, rules.DAdaptation | rules.Prodigy) and chosen.weight_decay:
         made.optimizer["decouple"] = True
     for each in sorted(left):
         if getattr(chosen, each) != getattr(default, each):
