@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from impasto.compat.recipe import Given, Recipe, Result
@@ -35,6 +38,9 @@ FLAGS = {
     "masks.folder": "conditioning_data_dir",
 }
 """Which option a setting of a set comes from."""
+
+MOST = 10_000
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 COLOUR = 0.33
 """How often colours are shifted there."""
@@ -69,6 +75,7 @@ def _from_arguments(desk: Desk) -> None:
     if not by_file:
         captions["missing"] = "folder"
     if path := desk.text("train_data_dir"):
+        _only_named(desk, path, metadata=bool(by_file))
         one: dict[str, Any] = {"path": path}
         if by_file:
             captions["metadata"] = by_file
@@ -99,6 +106,20 @@ def _from_arguments(desk: Desk) -> None:
     _buckets(desk, _Held(held))
     for name in (*INHERITED, *DATASET):
         _told(desk, CALLED.get(name, name))
+
+
+def _only_named(desk: Desk, path: str, *, metadata: bool) -> None:
+    """What lies in the folder and is not read there: only folders whose name begins with a number are."""
+    folder = Path(path).expanduser()
+    if metadata or not folder.is_dir():
+        return
+    found = sorted(each.name for each in islice(folder.iterdir(), MOST))
+    others = [each for each in found if (folder / each).is_dir() and not re.match(r"0*[1-9]\d*(_|$)", each)]
+    loose = [each for each in found if Path(each).suffix.lower() in PICTURES]
+    if others or loose:
+        named = ", ".join((others + loose)[:3])
+        why = f"{named} in it would be read here, and is not there: move it, or name its folder like 10_name"
+        desk.difference("train_data_dir", "lost", why)
 
 
 class _Held:

@@ -261,6 +261,14 @@ def test_exports_are_written_with_what_belongs_to_them(tmp_path: Path, capsys: p
     capsys.readouterr()
 
 
+def test_what_is_only_read_here_is_told_of(tmp_path: Path) -> None:
+    for name in ("10_sks girl", "3_a_b", "rest"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "loose.JPG").touch()
+    (lost,) = _line("--train_data_dir", str(tmp_path)).of("lost")
+    assert lost.reason.startswith("rest, loose.JPG in it would be read here")
+
+
 def test_an_import_leaves_torch_alone() -> None:
     code = "import sys; from impasto.__main__ import main as run; run(['import', 'gui/flux.json'])"
     code += "; sys.exit('torch' in sys.modules)"
