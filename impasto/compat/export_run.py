@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from impasto.compat.export import Exported
 from impasto.compat.tables import SAMPLERS
 from impasto.config import RunConfig
-from impasto.engine.config import Device, Output, Prompt, Save
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -73,29 +74,31 @@ def run(made: Exported, config: RunConfig) -> None:
     made.put("save_every_n_steps", save.every_steps)
     if save.every_minutes is not None:
         made.lose("save.every_minutes")
-    _kept(made, save)
+    _kept(made, config)
     for name, value in (("metadata_title", output.title), ("metadata_author", output.author),
                         ("training_comment", output.comment)):  # fmt: skip
         made.put(name, value, "")
-    if output.log_every != Output().log_every:
+    usual = RunConfig()
+    if output.log_every != usual.output.log_every:
         made.lose("output.log_every")
-    if config.device != Device():
+    if config.device != usual.device:
         made.lose("device", "it is chosen with accelerate")
     if config.validation.every_steps is not None or any(each.role == "validation" for each in config.data.sets):
         made.lose("validation")
     _previews(made, config)
 
 
-def _kept(made: Exported, save: Save) -> None:
+def _kept(made: Exported, config: RunConfig) -> None:
+    save, usual = config.save, RunConfig().save
     if save.keep is not None:
         if save.every_steps and not save.every_epochs:
             made.put("save_last_n_steps", (save.keep - 1) * save.every_steps)
         else:
             made.put("save_last_n_epochs", save.keep)
-    if save.keep_checkpoints != Save().keep_checkpoints:
+    if save.keep_checkpoints != usual.keep_checkpoints:
         made.put("save_state", True)
         made.put("save_last_n_epochs_state", save.keep_checkpoints)
-    if save.proof != Save().proof:
+    if save.proof != usual.proof:
         made.lose("save.proof")
 
 
@@ -103,7 +106,7 @@ def _previews(made: Exported, config: RunConfig) -> None:
     preview = config.preview
     if not preview.prompts:
         return
-    made.prompts = "".join(_line(each) + "\n" for each in preview.prompts)
+    made.prompts = "".join(line + "\n" for line in _lines(config))
     made.put("sample_every_n_epochs", preview.every_epochs)
     if preview.every_epochs and preview.every_steps:
         made.lose("preview.every_steps", "beside epochs it is not read there")
@@ -112,11 +115,13 @@ def _previews(made: Exported, config: RunConfig) -> None:
     made.put("sample_at_first", preview.at_start, False)
 
 
-def _line(prompt: Prompt) -> str:
-    sampler = next(name for name, ours in SAMPLERS.items() if ours == prompt.sampler)
-    words = [" ".join(prompt.text.split())]
-    words += [f"--n {' '.join(prompt.negative.split())}"] if prompt.negative else []
-    for sign, value in (("w", prompt.width), ("h", prompt.height), ("d", prompt.seed), ("s", prompt.steps),
-                        ("l", prompt.guidance), ("ss", sampler)):  # fmt: skip
-        words += [] if value is None else [f"--{sign} {value}"]
-    return " ".join(words)
+def _lines(config: RunConfig) -> Iterator[str]:
+    """A line for each prompt."""
+    for prompt in config.preview.prompts:
+        sampler = next(name for name, ours in SAMPLERS.items() if ours == prompt.sampler)
+        words = [" ".join(prompt.text.split())]
+        words += [f"--n {' '.join(prompt.negative.split())}"] if prompt.negative else []
+        for sign, value in (("w", prompt.width), ("h", prompt.height), ("d", prompt.seed), ("s", prompt.steps),
+                            ("l", prompt.guidance), ("ss", sampler)):  # fmt: skip
+            words += [] if value is None else [f"--{sign} {value}"]
+        yield " ".join(words)

@@ -92,9 +92,9 @@ def read(values: Mapping[str, Any], name: str) -> Recipe:
     if recipe.base == "sd3" and module == "networks.lora":
         module = "networks.lora_sd3"
     if module:
-        recipe.args["network_module"] = Given("LoRA_type", module, full["LoRA_type"].usual)
+        recipe.args["network_module"] = Given("LoRA_type", module, full["LoRA_type"].usual, kind)
         if algorithm:
-            recipe.args["network_args.algo"] = Given("LoRA_type", algorithm, full["LoRA_type"].usual)
+            recipe.args["network_args.algo"] = Given("LoRA_type", algorithm, full["LoRA_type"].usual, kind)
     else:
         recipe.settled.append(Result("LoRA_type", kind, "lost", reason="no such type is known; taken as Standard"))
     for key, given in full.items():
@@ -162,9 +162,9 @@ def _carry(recipe: Recipe, key: str, given: Given, full: Mapping[str, Given], ow
     elif key in ("ggpo_sigma", "ggpo_beta") and not full.get("train_lora_ggpo", Given("", False)).value:
         settled("only with train_lora_ggpo")
     elif word == "network_args":
-        if key not in own:
+        if key not in own and not key.startswith("loraplus_"):
             settled("not for this type of adapter")
-        elif _empty(value) and key not in _ALWAYS:
+        elif _empty(value) and key not in _ALWAYS and not (value == "0" and key.endswith(("_dim", "_mod_dim"))):
             settled("empty")
         elif key == "factor" and value == -1:
             settled("-1: as equal as possible")
@@ -199,6 +199,8 @@ def _carry(recipe: Recipe, key: str, given: Given, full: Mapping[str, Given], ow
             settled("0, empty or off: not set")
     elif key == "max_timestep" and value == 1000:
         settled("all of them")
+    elif becomes in recipe.args and not recipe.args[becomes].usual:
+        settled(f"{recipe.args[becomes].name} says it already")
     else:
         recipe.args[becomes] = given
 
@@ -251,11 +253,13 @@ def _rate(recipe: Recipe, key: str, given: Given, full: Mapping[str, Given]) -> 
 
 
 def _launched(recipe: Recipe, name: str, given: Given) -> None:
-    if name == "extra_accelerate_launch_args":
-        if not _empty(given.value):
-            why = "for the launcher, and there is none"
-            recipe.settled.append(Result(given.name, given.value, "lost", reason=why))
-    elif not _empty(given.value):
+    """What the launcher is told."""
+    if _empty(given.value):
+        recipe.settled.append(Result(given.name, given.value, "same", reason="empty"))
+    elif name == "extra_accelerate_launch_args":
+        why = "for the launcher, and there is none"
+        recipe.settled.append(Result(given.name, given.value, "lost", reason=why))
+    else:
         recipe.args[f"launch.{name}"] = given
 
 

@@ -34,11 +34,11 @@ def of_line(line: str) -> dict[str, Any]:
     found: dict[str, Any] = {"prompt": text.strip()}
     for piece in pieces:
         for pattern, name in _PIECES:
-            if matched := re.match(pattern, piece.strip(), re.IGNORECASE):
+            if matched := re.match(pattern, piece.rstrip(), re.IGNORECASE):
                 found[name] = matched[1].strip()
                 break
         else:
-            found.setdefault("unknown", []).append(f"--{piece.strip()}")
+            found.setdefault("unknown", []).append(f"--{piece.rstrip()}")
     return found
 
 

@@ -22,6 +22,9 @@ class Given:
     usual: bool = False
     """Not in the file: what the other program takes when it is not told."""
 
+    told: Any = None
+    """How the value was written, where that is not how it counts."""
+
 
 @dataclass(frozen=True)
 class Result:

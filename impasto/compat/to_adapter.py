@@ -38,7 +38,7 @@ def adapter(desk: Desk) -> None:
     kind, lycoris = "lora", module == LYCORIS
     if module:
         kind = _kind(desk, module)
-    elif not desk.recipe.args:
+    elif not desk.trains:
         return
     _parts(desk)
     _sizes(desk, kind, lycoris)
@@ -175,7 +175,8 @@ def _layers(desk: Desk, kind: str, lycoris: bool) -> None:
         for key, value in pairs:
             desk.set(key, value, "the usual preset there, full")
     if preset in ("full", "full-lin", "unet-convblock-only") and desk.recipe.base == "sd":
-        what = "conv_in, conv_out, time_embedding" if preset != "full-lin" else "time_embedding"
+        around = {"full": "conv_in, conv_out, time_embedding", "full-lin": "time_embedding"}
+        what = around.get(preset, "conv_in, conv_out")
         desk.difference("layers of the preset", "lost", f"{what}: no adapter is put there")
 
 
@@ -194,7 +195,8 @@ def _dropouts(desk: Desk, kind: str, lycoris: bool) -> None:
     if not share:
         desk.same("network_args.rank_dropout", "0: none")
     elif kind in (*LOW_RANK, *PRODUCTS):
-        desk.put("network_args.rank_dropout", ("adapter.rank_dropout", share), plain=True)
+        why = "rows of the rank are left out; there, outputs of the layer" if lycoris and kind in LOW_RANK else ""
+        desk.put("network_args.rank_dropout", ("adapter.rank_dropout", share), plain=True, why=why)
     share = desk.number("network_args.module_dropout")
     if not share:
         desk.same("network_args.module_dropout", "0: none")
@@ -286,7 +288,9 @@ def _blocks(desk: Desk, kind: str) -> None:
             desk.put(name, (f"adapter.blocks.{stage}_rates", said.replace(" ", "")), plain=True)
             continue
         factors = [tidy(as_number(each)) for each in said.split(",") if each.strip()]
-        if "," not in said and stage != "mid":
+        if not factors:
+            desk.same(name, "empty")
+        elif "," not in said and stage != "mid":
             desk.put(name, (f"adapter.blocks.{stage}_rates", factors[0]), why="one for all; there, it ends the run",
                      quirks=["Q-N3"])  # fmt: skip
         elif len(factors) == count == 1:

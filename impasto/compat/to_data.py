@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from impasto.compat.recipe import Given, Recipe, Result
-from impasto.compat.translating import Desk, Odd, as_number, tidy
+from impasto.compat.tables import flags
+from impasto.compat.translating import Desk, Odd, as_number, remark, tidy
 
 DATASET = ("resolution", "batch_size", "enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps",
            "bucket_no_upscale", "network_multiplier", "validation_seed", "validation_split",
@@ -24,6 +28,20 @@ CAPTIONS = {"shuffle_caption": "shuffle", "keep_tokens": "keep_tokens", "caption
             "keep_tokens_separator": "keep_tokens_separator", "secondary_separator": "secondary_separator",
             "caption_dropout_rate": "dropout", "caption_tag_dropout_rate": "tag_dropout",
             "caption_dropout_every_n_epochs": "dropout_every_epochs"}  # fmt: skip
+FLAGS = {
+    **{f"captions.{ours}": there for there, ours in CAPTIONS.items()},
+    "captions.wildcards": "enable_wildcard",
+    "augment.flip": "flip_aug",
+    "augment.random_crop": "random_crop",
+    "augment.color": "color_aug",
+    "augment.face_crop": "face_crop_aug_range",
+    "masks.folder": "conditioning_data_dir",
+}
+"""Which option a setting of a set comes from."""
+
+MOST = 10_000
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
 COLOUR = 0.33
 """How often colours are shifted there."""
 
@@ -35,7 +53,7 @@ def data(desk: Desk) -> None:
             if desk.text(name):
                 desk.same(name, "not read there beside a dataset file")
         _from_file(desk)
-    elif desk.recipe.args:
+    elif desk.trains:
         _from_arguments(desk)
     for name in ("cache_latents", "cache_latents_to_disk", "cache_text_encoder_outputs",
                  "cache_text_encoder_outputs_to_disk"):  # fmt: skip
@@ -57,6 +75,7 @@ def _from_arguments(desk: Desk) -> None:
     if not by_file:
         captions["missing"] = "folder"
     if path := desk.text("train_data_dir"):
+        _only_named(desk, path, metadata=bool(by_file))
         one: dict[str, Any] = {"path": path}
         if by_file:
             captions["metadata"] = by_file
@@ -67,6 +86,8 @@ def _from_arguments(desk: Desk) -> None:
         desk.comments["data", "sets", 0, "path"] = (
             "folders named like 10_name say how often; the name is the caption of pictures without one"
         )
+    if not sets and desk.text("reg_data_dir"):
+        desk.lost("reg_data_dir", "without a train_data_dir there is nothing that it keeps")
     if path := desk.text("reg_data_dir"):
         sets.append({"path": path, "role": "regularization"})
         desk.put("reg_data_dir", why="all of them take turns, not always the first ones", quirks=["Q-D19"])
@@ -87,6 +108,20 @@ def _from_arguments(desk: Desk) -> None:
         _told(desk, CALLED.get(name, name))
 
 
+def _only_named(desk: Desk, path: str, *, metadata: bool) -> None:
+    """What lies in the folder and is not read there: only folders whose name begins with a number are."""
+    folder = Path(path).expanduser()
+    if metadata or not folder.is_dir():
+        return
+    found = sorted(each.name for each in islice(folder.iterdir(), MOST))
+    others = [each for each in found if (folder / each).is_dir() and not re.match(r"0*[1-9]\d*(_|$)", each)]
+    loose = [each for each in found if Path(each).suffix.lower() in PICTURES]
+    if others or loose:
+        named = ", ".join((others + loose)[:3])
+        why = f"{named} in it would be read here, and is not there: move it, or name its folder like 10_name"
+        desk.difference("train_data_dir", "lost", why)
+
+
 class _Held:
     """Options with those above them: a subset's, its dataset's, the general ones, arguments."""
 
@@ -102,7 +137,10 @@ class _Held:
         return self.args.get(name)
 
     def flag(self, name: str) -> bool:
-        return Desk(Recipe("", "", args={name: Given(name, self.get(name))})).flag(name)
+        try:
+            return Desk(Recipe("", "", args={name: Given(name, self.get(name))})).flag(name)
+        except Odd as odd:
+            raise Odd(f"{name}: {odd}", CALLED.get(name, name)) from None
 
     def number(self, name: str) -> float | None:
         value = self.get(name)
@@ -159,7 +197,9 @@ def _rules(held: _Held, desk: Desk) -> tuple[dict[str, Any], dict[str, Any], dic
     face = held.get("face_crop_aug_range")
     if face:
         parts = face if isinstance(face, list) else str(face).split(",")
-        augment["face_crop"] = [float(as_number(each)) for each in parts]
+        if len(parts) != 2:
+            raise Odd(f"face_crop_aug_range: {face} is no pair", "face_crop_aug_range")
+        augment["face_crop"] = [as_number(each, "face_crop_aug_range") for each in parts]
     masks: dict[str, Any] = {}
     if held.flag("alpha_mask"):
         masks["alpha"] = True
@@ -172,7 +212,14 @@ def _spread(desk: Desk, captions: dict[str, Any], augment: dict[str, Any], masks
     """What holds for all sets."""
     for section, values in (("captions", captions), ("augment", augment), ("masks", masks)):
         for key, value in values.items():
-            desk.set(f"data.{section}.{key}", value)
+            desk.set(f"data.{section}.{key}", value, _remark(section, key))
+
+
+def _remark(section: str, key: str) -> str:
+    """What the table of flags says of a setting, where it is better."""
+    flag = FLAGS.get(f"{section}.{key}", "")
+    row = flags().get(flag)
+    return remark(row.reason, row.quirks, "") if row and row.verdict == "better" and flag not in PLAIN else ""
 
 
 def _size(desk: Desk, held: _Held) -> None:
@@ -185,10 +232,10 @@ def _size(desk: Desk, held: _Held) -> None:
 
 def _resolution(value: Any) -> Any:
     """768, "768", "768,512" or [768, 512]: width first."""
-    if value in (None, ""):
+    if value in (None, "", [], ()):
         return None
     parts = value if isinstance(value, list | tuple) else str(value).strip("()[] ").split(",")
-    sides = [int(as_number(each)) for each in parts]
+    sides = [int(as_number(each, "resolution")) for each in parts]
     return sides[0] if len(set(sides)) == 1 else sides
 
 
@@ -298,10 +345,13 @@ def _lay(desk: Desk, sets: list[dict[str, Any]], layers: list[Any]) -> None:
         all_of = [each[at] for each in layers]
         if all_of and all(each == all_of[0] for each in all_of):
             for key, value in all_of[0].items():
-                desk.set(f"data.{section}.{key}", value)
+                desk.set(f"data.{section}.{key}", value, _remark(section, key))
         else:
-            for one, values in zip(sets, all_of, strict=True):
-                one[section] = values
+            for number, (one, values) in enumerate(zip(sets, all_of, strict=True)):
+                if values:
+                    one[section] = values
+                for key in values:
+                    desk.comments["data", "sets", number, section, key] = _remark(section, key)
 
 
 def _strangers(desk: Desk, place: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -329,8 +379,6 @@ def _of_dataset(name: str, full: str, value: Any, desk: Desk) -> Result:
 
 def _judged(desk: Desk, flag: str, shown: str, value: Any) -> Result:
     """What the table of flags says, of a value that is on."""
-    from impasto.compat.tables import flags
-
     row = flags().get(flag)
     if value in (None, False, "", 0, []):
         return Result(shown, value, "same", reason="off or empty")

@@ -36,6 +36,9 @@ def model(desk: Desk) -> None:
 
 
 def _flux(desk: Desk) -> None:
+    if str(desk.get("model.path")).endswith((".safetensors", ".sft")):
+        why = "a base of this family is read as a folder in diffusers' layout: give that one in model.path"
+        desk.difference("the base", "lost", why)
     if str(desk.peek("model_type")).casefold() == "chroma":
         desk.lost("model_type", "Chroma is another base, and cannot be trained here")
     kind = desk.text("model_prediction_type") or "sigma_scaled"
@@ -81,7 +84,7 @@ def _precision(desk: Desk) -> None:
     name = "mixed_precision" if desk.has("mixed_precision") else "launch.mixed_precision"
     if kind:
         desk.put(name, ("model.precision", PRECISIONS.get(kind, kind)), plain=True)
-    elif desk.exact:
+    elif desk.exact and desk.trains:
         desk.set("model.precision", "fp32", "as where nothing is said there")
     if desk.flag("gradient_checkpointing"):
         desk.put("gradient_checkpointing", ("model.gradient_checkpointing", True), plain=True)

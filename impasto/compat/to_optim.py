@@ -166,9 +166,9 @@ def _rates(desk: Desk, kind: str, relative: bool) -> None:
         return
     if rate is not None:
         desk.put("learning_rate", ("optim.learning_rate", tidy(rate)), plain=True)
-    elif desk.exact and desk.recipe.args:
+    elif desk.exact and desk.trains:
         desk.set("optim.learning_rate", 2e-6, "as where nothing is said there")
-    elif desk.recipe.args and not (own["unet_lr"] and words):
+    elif desk.trains and not (own["unet_lr"] and words):
         desk.difference("learning_rate", "better", "a default that learns, 1e-4; there it is 2e-6", "Q-O6")
     if own["unet_lr"] is not None:
         desk.put("unet_lr", ("optim.unet_learning_rate", tidy(own["unet_lr"])), plain=own["unet_lr"] > 0)
@@ -195,7 +195,7 @@ def _one_rate(desk: Desk, kind: str, rate: float | None, unet: float | None, wor
         desk.put("learning_rate", ("optim.learning_rate", tidy(first)), plain=True)
         if desk.get("optim.learning_rate") is None:
             desk.set("optim.learning_rate", tidy(first))
-    elif desk.recipe.args:
+    elif desk.trains:
         desk.set("optim.learning_rate", 1, "a factor for what it finds")
     already = desk.get("optim.text_encoder_learning_rate")
     if isinstance(already, list):
@@ -280,7 +280,7 @@ def _warmup(desk: Desk, chosen: str) -> None:
 def _steps(desk: Desk, name: str) -> int | float | None:
     """A whole number of steps, or a share of all: 0.1, "10%", and numbers with a point from files."""
     value = desk.peek(name)
-    if value in (None, "", False, True):
+    if value is None or isinstance(value, bool) or value == "":
         return None
     if isinstance(value, str) and value.strip().endswith("%"):
         share = as_number(value.strip()[:-1]) / 100

@@ -22,13 +22,13 @@ def length(desk: Desk) -> None:
         desk.same("max_train_steps", "0: counted from the epochs")
     elif desk.has("max_train_steps"):
         desk.put("max_train_steps", ("train.steps", desk.whole("max_train_steps")), plain=True)
-    elif desk.recipe.args:
+    elif desk.trains:
         desk.set("train.steps", 1600, "not in the file: the usual value there")
     if (count := desk.whole("gradient_accumulation_steps")) and count > 0:
         desk.put("gradient_accumulation_steps", ("train.accumulate", count))
     if desk.has("seed"):
         desk.put("seed", ("train.seed", desk.whole("seed")), plain=True)
-    elif desk.recipe.args:
+    elif desk.trains:
         desk.difference("seed", "better", "0, so that a run can be repeated; there, unset means another each time")
     stop = desk.number("stop_text_encoder_training")
     if stop:
@@ -72,7 +72,7 @@ def saving(desk: Desk) -> None:
         desk.same("save_model_as", "always")
     if kind := desk.text("save_precision"):
         desk.put("save_precision", ("save.precision", PRECISIONS.get(kind, kind)), plain=True)
-    elif desk.exact and desk.recipe.args:
+    elif desk.exact and desk.trains:
         desk.set("save.precision", "fp32", "as where nothing is said there")
     for name, key in (("save_every_n_epochs", "every_epochs"), ("save_every_n_steps", "every_steps")):
         if desk.whole(name):
@@ -157,5 +157,5 @@ def _prompt(given: object, usual: str | None, base: Base) -> tuple[dict[str, obj
     if given.get("guidance_scale"):
         left.append(f"guidance_scale {given['guidance_scale']}")
     if left:
-        remarks["text"] = f"not carried over: {', '.join(left)}"
+        remarks["text"] = f"without {', '.join(left)}: not here"
     return made, remarks

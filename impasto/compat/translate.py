@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,10 +19,8 @@ from impasto.compat.to_run import length, previews, saving
 from impasto.compat.translating import Desk, Odd
 from impasto.config import RunConfig
 from impasto.errors import ConfigError, Problem
-from impasto.settings import problems
 from impasto.settings.places import Key
 from impasto.settings.secrets import is_secret, names_secret
-from impasto.settings.source import Source
 
 CHAPTERS: tuple[Callable[[Desk], None], ...] = (model, length, data, adapter, objective, optim, saving, previews)
 
@@ -69,11 +67,11 @@ def _without_secrets(desk: Desk) -> None:
 def _carefully(desk: Desk, chapter: Callable[[Desk], None]) -> None:
     """A value of the wrong kind is told of, and the chapter is read again without it."""
     while True:
-        before = copy.deepcopy((desk.recipe.args, desk.values, desk.comments, desk.results, desk.origins))
+        before = copy.deepcopy((desk.recipe.args, desk.values, desk.comments, desk.results))
         try:
             return chapter(desk)
         except Odd as odd:
-            desk.recipe.args, desk.values, desk.comments, desk.results, desk.origins = before
+            desk.recipe.args, desk.values, desk.comments, desk.results = before
             name = odd.name or desk.looked_at
             if name not in desk.recipe.args:
                 raise ConfigError(Problem("E-IMP-004", str(odd), desk.recipe.source, "mend the value")) from None
@@ -81,51 +79,51 @@ def _carefully(desk: Desk, chapter: Callable[[Desk], None]) -> None:
 
 
 def _standing(desk: Desk) -> RunConfig:
-    """Check the whole; a setting that is refused is taken off, and its argument told of."""
-    for _ in range(50):
+    """Check the whole; what is refused is taken off, and its arguments told of."""
+    for _ in range(100):
         try:
             return RunConfig.model_validate(desk.values)
         except ValidationError as error:
-            keys = [_key(found["loc"]) for found in error.errors()]
-            guilty = [each for each in desk.origins if any(_is_within(each, key) for key in keys)]
-            told = {each: found["msg"].removeprefix("Value error, ") for each, found in _told(desk, error, guilty)}
-            if not guilty:
-                found = problems.explain(error, desk.values, RunConfig, Source(desk.recipe.source))
-                raise ConfigError(*found) from None
-            for each in guilty:
-                desk.drop(".".join(map(str, each)))
-                name = desk.origins.pop(each)
-                refused = [_refused(result, each, told[each]) for result in desk.results]
-                if refused == desk.results:
-                    desk.difference(name, "lost", f"{'.'.join(map(str, each))}: {told[each]}")
-                desk.results = refused
-    raise AssertionError("every turn takes a setting off")
+            places: dict[Key, str] = {}
+            for found in error.errors():
+                why = found["msg"].removeprefix("Value error, ")
+                places.setdefault(_place(desk.values, found["loc"]), why)
+            for place, why in places.items():
+                _take_off(desk, place, why)
+    raise AssertionError("every turn takes something off")
 
 
-def _told(desk: Desk, error: ValidationError, guilty: list[Key]) -> list[tuple[Key, Any]]:
-    return [(each, next(found for found in error.errors() if _is_within(each, _key(found["loc"])))) for each in guilty]
+def _place(values: Any, location: tuple[int | str, ...]) -> Key:
+    """Where in the values a problem is. Its location also names kinds, and goes on beyond what is there."""
+    found: list[int | str] = []
+    for part in location:
+        inside = part in values if isinstance(values, dict) else isinstance(values, list) and isinstance(part, int)
+        if inside:
+            values = values[part]
+            found.append(part)
+    return tuple(found)
 
 
-def _refused(result: Result, key: Key, why: str) -> Result:
-    """A result that spoke of a setting that does not stand."""
-    dotted = ".".join(map(str, key))
-    if not any(each.startswith(f"{dotted} = ") for each in result.settings):
-        return result
-    return Result(result.name, result.value, "lost", (), f"{dotted}: {why}", result.quirks, result.usual)
-
-
-def _key(place: tuple[int | str, ...]) -> Key:
-    return tuple(place)
-
-
-def _is_within(setting: Key, place: Key) -> bool:
-    """Whether a place in an error is this setting: it names kinds besides, and goes on into lists."""
-    rest = iter(place)
-    return all(part in rest for part in setting)
+def _take_off(desk: Desk, place: Key, why: str) -> None:
+    """Take a setting off, or all of a section; a section of defaults stands."""
+    names = [part for part in place if isinstance(part, str)]
+    if any(isinstance(part, int) for part in place):
+        names = names[: next(at for at, part in enumerate(place) if isinstance(part, int))]
+    assert names, f"{place}: {why}"
+    dotted = ".".join(names)
+    if desk.get(dotted) is None:
+        return
+    desk.drop(dotted)
+    told = False
+    for at, result in enumerate(desk.results):
+        if any(f"{each} ".startswith((f"{dotted} ", f"{dotted}.")) for each in result.settings):
+            why_not = f"{dotted}: {why}"
+            desk.results[at] = replace(result, outcome="lost", settings=(), reason=why_not)
+            told = True
+    if not told:
+        desk.difference(dotted, "lost", why)
 
 
 def _hashable(result: Result) -> Result:
-    value = result.value
-    if isinstance(value, list | dict):
-        value = repr(value)
-    return Result(result.name, value, result.outcome, result.settings, result.reason, result.quirks, result.usual)
+    value = repr(result.value) if isinstance(result.value, list | dict) else result.value
+    return replace(result, value=value)

@@ -38,11 +38,14 @@ class Desk:
     values: dict[str, Any] = field(default_factory=dict)
     comments: dict[Key, str] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
-    origins: dict[Key, str] = field(default_factory=dict)
-    """Which argument put a setting down."""
-
     looked_at: str = ""
     """The argument whose value was asked for last."""
+
+    trains: bool = field(init=False)
+    """Whether there is more than a dataset: then what nobody said has its usual value."""
+
+    def __post_init__(self) -> None:
+        self.trains = bool(self.recipe.args)
 
     # -- taking up --------------------------------------------------------------------------------------------------
 
@@ -111,7 +114,6 @@ class Desk:
         given = self.recipe.args.get(name)
         for key, value in settings:
             self.set(key, value, remark(why, quirks, "not in the file: the usual value there" if _usual(given) else ""))
-            self.origins[tuple(key.split("."))] = name
         self.done(name, outcome, why, quirks, [f"{key} = {literal(value)}" for key, value in settings])
 
     def set(self, dotted: str, value: Any, comment: str = "") -> None:
@@ -158,7 +160,8 @@ class Desk:
         """Note what became of an argument."""
         given = self.recipe.args.pop(name, None)
         if given is not None:
-            made = Result(given.name, given.value, outcome, tuple(settings), why, tuple(quirks), given.usual)
+            value = given.value if given.told is None else given.told
+            made = Result(given.name, value, outcome, tuple(settings), why, tuple(quirks), given.usual)
             self.results.append(made)
 
     def difference(self, name: str, outcome: Outcome, why: str, *quirks: str) -> None:
@@ -180,7 +183,7 @@ class Desk:
                 self.same(name, "how the process is started there")
             elif row is None:
                 self._unknown(name, given)
-            elif given.value in (False, None, "", 0) and not row.settings:
+            elif given.value in (False, None, "", 0, "no", "none") and not row.settings:
                 self.same(name, "off")
             elif row.verdict in ("absent", "later"):
                 self.lost(name, row.reason)
@@ -198,14 +201,14 @@ class Desk:
         self.done(name, "unknown", why)
 
 
-def as_number(value: Any) -> float:
-    """A finite number, also from text."""
+def as_number(value: Any, name: str = "") -> float:
+    """A finite number, also from text; `name` is the argument that it belongs to."""
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise Odd(f"{value!r} is no number") from None
+        raise Odd(f"{value!r} is no number", name) from None
     if not math.isfinite(found):
-        raise Odd(f"{value!r} is no finite number")
+        raise Odd(f"{value!r} is no finite number", name)
     return found
 
 

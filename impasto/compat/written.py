@@ -24,7 +24,8 @@ def document(made: Translation) -> str:
         f"From {_one_line(made.recipe.source)}, {made.recipe.kind}. Lines without a remark mean what they meant there."
     )
     lines = [*comment(head)]
-    lines += _body(made.values, RunConfig, (), made.comments)
+    body = list(_body(made.values, RunConfig, (), made.comments))
+    lines += body if not body or not body[0] else ["", *body]
     lost = [each for each in made.of("lost", "unknown") if not each.usual or each.outcome == "lost"]
     if lost:
         lines += ["", "# Not carried over:"]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from impasto.compat import export, reading
 from impasto.compat.export import Form
@@ -176,13 +179,15 @@ def _there_and_back(config: RunConfig, form: Form, folder: Path) -> RunConfig:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_exported_comes_back_as_it_was(form: str, tmp_path: Path) -> None:
-    for seed in SEEDS:
-        config = _config(seed)
-        assert _canonical(_there_and_back(config, cast(Form, form), tmp_path)) == _canonical(config), f"seed {seed}"
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seed=st.integers(min_value=0, max_value=2**40))
+def test_what_is_exported_comes_back_as_it_was(form: Form, seed: int) -> None:
+    config = _config(seed)
+    with TemporaryDirectory() as folder:
+        assert _canonical(_there_and_back(config, form, Path(folder))) == _canonical(config)
 
 
-def test_the_random_settings_reach_every_kind(tmp_path: Path) -> None:
+def test_the_random_settings_reach_every_kind() -> None:
     configs = [_config(seed) for seed in SEEDS]
     assert len({each.adapter.kind for each in configs}) == 10
     assert len({each.optim.optimizer.kind for each in configs}) == len(OPTIMIZERS)

@@ -1,0 +1,1 @@
+accelerate launch sdxl_train_network.py --pretrained_model_name_or_path models/xl.safetensors --train_data_dir img --network_module networks.lora --network_dim 8 --network_args "down_lr_weight=0,0,0,0,1,1,1,1,1" "mid_lr_weight=1,1" "up_lr_weight=0.5" "loraplus_lr_ratio=16" "block_lr_zero_threshold=0.1" --max_train_steps 100 --learning_rate 1e-4 --text_encoder_lr 5e-5 2e-5

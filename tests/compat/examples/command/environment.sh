@@ -1,0 +1,1 @@
+CUDA_VISIBLE_DEVICES=0 PYTHONPATH=. python -m accelerate.commands.launch --num_processes=2 --multi_gpu ./train_network.py --pretrained_model_name_or_path models/base.safetensors --train_data_dir img --output_dir out --network_module networks.lora --network_dim=8 --gradient_accumulation_steps=4 --max_train_epochs=5 --lr_warmup_steps=10% --lr_scheduler=linear && echo done

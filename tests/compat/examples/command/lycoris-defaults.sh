@@ -1,0 +1,1 @@
+accelerate launch train_network.py --pretrained_model_name_or_path models/base.safetensors --train_data_dir img --network_module lycoris.kohya --network_dim 8 --network_alpha 4 --network_args algo=loha rs_lora=True dropout=0.1 --max_train_steps 500 --learning_rate 5e-4

@@ -1,0 +1,1 @@
+accelerate launch train_network.py --config_file nowhere --dataset_config nowhere.toml --sample_prompts nowhere.txt --sample_every_n_epochs 1 --network_module networks.lora --max_train_steps 10 --train_data_dir img

@@ -1,0 +1,1 @@
+accelerate launch train_network.py --pretrained_model_name_or_path models/base.safetensors --train_data_dir img --output_dir out --network_module networks.lora --network_di 8 --max_train_st 50 --gradient_check --netwrk_alpha 4 --learning_rate oops --no_metadata --log_with tensorboard --wandb_api_key abcdef

@@ -1,0 +1,1 @@
+accelerate launch train_network.py --pretrained_model_name_or_path models/base.safetensors --train_data_dir img --output_dir out --network_module networks.lora --validation_split 0.1 --validation_seed 3 --validate_every_n_steps 20 --max_train_steps 100 --save_state --save_last_n_steps 30 --save_every_n_steps 10 --save_last_n_steps_state 20 --learning_rate 1e-4

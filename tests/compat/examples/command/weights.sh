@@ -1,0 +1,1 @@
+accelerate launch train_network.py --pretrained_model_name_or_path models/base.safetensors --train_data_dir img --output_dir out --network_module networks.lora --network_weights start.safetensors --dim_from_weights --base_weights style.safetensors --base_weights_multiplier 0.7 --max_train_steps 10 --learning_rate 1e-4 --resume out/anna-state --scale_weight_norms 1

@@ -1,0 +1,1 @@
+accelerate launch train_network.py --config_file with-files-config.toml --dataset_config with-files-data.json --sample_prompts with-files-prompts.txt --sample_every_n_steps 50 --sample_at_first --network_dim 64
