@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from impasto.compat.dataset_words import CAPTIONS
 from impasto.compat.export import Exported
-from impasto.compat.to_data import CAPTIONS
 from impasto.config import RunConfig
 from impasto.data.config import Augment, Captions, Data, Dataset, Masks
 from impasto.settings.toml import literal
