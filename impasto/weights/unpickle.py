@@ -107,12 +107,23 @@ def _tensors(root: object) -> tuple[dict[str, Place], list[str]]:
     for top in tops:
         if isinstance(top, dict):
             found = {name: place for name, value in top.items() if isinstance(name, str) and (place := _place(value))}
+            for name, value in top.items():
+                if name not in found and (way := _rebuilt(value)):
+                    what = f"holds a tensor of a kind that cannot be read ({way}), {header.shown(str(name))}"
+                    raise PickleError(what)
             if found:
                 known = ("torch", "torch._utils", "collections")
                 named = [str(each) for each in pickled.globals_in(root) if each.module not in known]
                 notes = [f"it names programs, and none was run: {', '.join(named[:5])}"] if named else []
                 return found, notes
     raise PickleError("holds no tensors where checkpoints keep them")
+
+
+def _rebuilt(value: object) -> str | None:
+    """How torch would have made a tensor of it; None if it is none."""
+    by = value.by if isinstance(value, Made) else None
+    known = isinstance(by, Global) and by.module.partition(".")[0] == "torch" and "_rebuild" in by.name
+    return header.shown(by.name) if known and isinstance(by, Global) else None
 
 
 def _place(value: object, depth: int = 0) -> Place | None:

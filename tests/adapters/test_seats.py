@@ -107,6 +107,11 @@ def test_norms_go_with_the_layers_around_them(targets: list[Target], values: dic
     assert len(found) - norms == len(seats(targets, **{**values, "train_norm": False, "rules": []}))
 
 
+def test_norms_cannot_be_trained_on_a_base_without_any(targets: list[Target]) -> None:
+    with pytest.raises(ConfigError, match=r"E-CFG-135.*has none.*Fix: delete adapter\.train_norm"):
+        seats([target for target in targets if not target.is_norm], train_norm=True)
+
+
 def test_a_rule_for_norms_needs_norms_and_decides_their_rate(targets: list[Target]) -> None:
     rule = {"role": "norm", "rate": 0.5}
     with pytest.raises(ConfigError, match="no layer has role = 'norm'"):

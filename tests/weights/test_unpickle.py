@@ -82,3 +82,11 @@ def test_a_tensor_that_stands_for_more_than_the_file_holds_is_refused(tmp_path: 
     torch.save({"a": torch.zeros(1).expand(2**40)}, tmp_path / "x.pt")
     with pytest.raises(ModelFileError, match="E-MOD-021"):
         convert(tmp_path / "x.pt", tmp_path / "x.safetensors")
+
+
+def test_a_tensor_of_a_kind_that_cannot_be_read_is_never_left_out_silently(tmp_path: Path) -> None:
+    few_bits = torch.ones(2).to(torch.float8_e4m3fn)
+    torch.save({"a": torch.ones(2), "b": few_bits}, tmp_path / "x.pt")
+    with pytest.raises(ModelFileError, match=r"E-MOD-021.*cannot be read.*_rebuild_tensor_v3.*'b'"):
+        convert(tmp_path / "x.pt", tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
