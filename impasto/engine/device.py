@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -49,12 +50,23 @@ class Compute:
         """Bytes in use at the peak: of the device, or of this process where the device is the host."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        if sys.platform == "win32":
-            return 0
-        import resource  # not on Windows
+        return resident_peak()
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+
+def resident_peak() -> int:
+    """Bytes of memory that this process held at most; 0 where the system does not say (Windows).
+
+    Linux is asked by VmHWM: its `ru_maxrss` begins with what the program held that started this one.
+    """
+    if sys.platform == "win32":
+        return 0
+    if sys.platform == "linux":
+        told = Path("/proc/self/status").read_text("utf-8")
+        return 1024 * int(told.partition("VmHWM:")[2].split()[0])
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def choose(config: Device, model: Model) -> Compute:

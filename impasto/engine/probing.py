@@ -8,6 +8,7 @@ from pathlib import Path
 
 from impasto import config, events
 from impasto.engine import run
+from impasto.engine.device import resident_peak
 from impasto.events import Event
 
 
@@ -23,17 +24,7 @@ def measure(path: str) -> dict[str, float]:
     run.train([settings], show=keep)
     held = [each.memory for each in steps if each.memory is not None]
     taken = [each.seconds for each in steps if each.seconds is not None]
-    return {"memory": float(max([*held, 0]) or _resident()), "seconds": min(taken)}
-
-
-def _resident() -> int:
-    """Bytes that this process held at most."""
-    try:
-        import resource
-    except ImportError:  # Windows has none
-        return 0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    return {"memory": float(max([*held, 0]) or resident_peak()), "seconds": min(taken)}
 
 
 if __name__ == "__main__":
