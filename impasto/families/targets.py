@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from torch import nn
 
@@ -64,48 +64,37 @@ def sd3_targets(transformer: nn.Module, encoders: Mapping[int, nn.Module]) -> li
     """Every layer of Stable Diffusion 3 that an adapter may ride on: those of the blocks, and with the preset `full`
     the ones around them. The denoiser is in the published shape (`impasto/families/mmdit.py`); `encoders` are the text
     encoders there are, by their number: CLIP-L is 1, CLIP-G 2, T5 3."""
-    blocks = joint_blocks(transformer)
-    found = []
-    for path, module in transformer.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            found.append(
-                Target(
-                    name=kohya_name("unet", sd3_names.joined([path])[path]),
-                    path=path,
-                    part="unet",
-                    role="projection" if path == "proj_out" else _role(path),
-                    module=module,
-                    default=path.startswith("transformer_blocks."),
-                    block=blocks(path),
-                )
-            )
-    for number, encoder in sorted(encoders.items()):
-        found += select("text_encoder", encoder, encoder=number)
-    return found
+    return [*_around(transformer, sd3_names.joined, joint_blocks(transformer)), *_numbered(encoders)]
 
 
 def flux_targets(transformer: nn.Module, encoders: Mapping[int, nn.Module]) -> list[Target]:
     """Every layer of FLUX.1 that an adapter may ride on: those of the blocks, and with the preset `full` those around
     them. The denoiser is in the published shape (`impasto/families/flux_shape.py`); `encoders` are the text encoders
     by the number in their names: CLIP-L is 1, T5 3."""
-    blocks = flux_blocks(transformer)
-    found = []
-    for path, module in transformer.named_modules():
-        if isinstance(module, nn.Linear):
-            found.append(
-                Target(
-                    name=kohya_name("unet", flux_names.published([path])[path]),
-                    path=path,
-                    part="unet",
-                    role="projection" if path == "proj_out" else _role(path),
-                    module=module,
-                    default=blocks(path) is not None,
-                    block=blocks(path),
-                )
-            )
+    return [*_around(transformer, flux_names.published, flux_blocks(transformer)), *_numbered(encoders)]
+
+
+def _around(
+    transformer: nn.Module, names: Callable[[Iterable[str]], Mapping[str, str]], blocks: Number
+) -> Iterator[Target]:
+    """The layers of a transformer, those of its blocks without being asked for; `names` tells what files call them."""
+    layers = {path: module for path, module in transformer.named_modules() if isinstance(module, Layer)}
+    called = names(layers)
+    for path, module in layers.items():
+        yield Target(
+            name=kohya_name("unet", called[path]),
+            path=path,
+            part="unet",
+            role="projection" if path == "proj_out" else _role(path),
+            module=module,
+            default=blocks(path) is not None,
+            block=blocks(path),
+        )
+
+
+def _numbered(encoders: Mapping[int, nn.Module]) -> Iterator[Target]:
     for number, encoder in sorted(encoders.items()):
-        found += select("text_encoder", encoder, encoder=number)
-    return found
+        yield from select("text_encoder", encoder, encoder=number)
 
 
 def _layers_per_block(unet: nn.Module) -> int:
