@@ -26,7 +26,8 @@ class Trainer:
         self.compute = compute
         self.riders = Riders(family.targets())
         self.members: list[Member] = []
-        self._rows = rows
+        self.rows = rows
+        """Examples in a forward pass, at most; 0: no limit."""
         self._checked = False
 
     def add(self, member: Member) -> None:
@@ -50,7 +51,7 @@ class Trainer:
                 losses = self._forward_backward(parts)
                 break
             except torch.OutOfMemoryError as error:
-                self._rows = _fewer(parts, self._rows, error)
+                self.rows = _fewer(parts, self.rows, error)
             for member in self.members:  # out of the except block, where the traceback still holds the memory
                 member.optimizer.zero_grad()
         self._every_target_fired()
@@ -69,7 +70,7 @@ class Trainer:
 
     def _forward_backward(self, parts: Sequence[Part]) -> dict[Member, Tensor]:
         losses = {part.member: torch.zeros((), device=self.compute.device) for part in parts}
-        for pack in packs(parts, self._rows):
+        for pack in packs(parts, self.rows):
             for part, loss in zip(pack, self._pack(pack), strict=True):
                 losses[part.member] += loss
         return losses
