@@ -58,7 +58,7 @@ def losses(trainer: Trainer, asked: Sequence[Asked], poll: Callable[[], None]) -
                 some, _measure(trainer, some, [asked[look.at].adapter for look in some]), strict=True
             ):
                 found[look.at][look.t].append(each)
-    return [{t: float(torch.cat(some).double().mean()) for t, some in by.items()} for by in found]
+    return [{t: float(torch.cat(some).double().mean()) for t, some in by.items() if some} for by in found]
 
 
 @dataclass(frozen=True)
