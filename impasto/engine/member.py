@@ -71,6 +71,8 @@ class Member:
         self.seed = config.train.seed
         self.total = total
         self.step = 0
+        self.halvings = 0
+        """How often all rates were halved because the numbers left."""
         self.progress = Progress()
         groups = adapter.groups(ratios := lora_plus(config))
         self._rates = {
@@ -112,7 +114,7 @@ class Member:
 
     def update(self, loss: Tensor, looks: list[Look]) -> None:
         """Clip, step, average: the gradients of this step are complete. Nothing here waits for the device."""
-        now = factor(self.config.optim.schedule, self.step, self.total)
+        now = factor(self.config.optim.schedule, self.step, self.total) / 2**self.halvings
         asked = {group: rate * now for group, rate in self._rates.items()}
         with self.flat.wide(self.seed, self.step):
             report = self.optimizer.step(asked, scale=self._scaler.scale if self._scaler else None)
