@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from impasto.cli.runs import RUNS, found
 from impasto.cli.text import columns as table
 from impasto.cli.text import number
-from impasto.compare import apart, lineup, votes
 from impasto.engine.config import Prompt, Sampler
 from impasto.errors import ConfigError, Problem
+from impasto.experiments import apart, lineup, votes
 from impasto.settings.problems import explain
 from impasto.settings.source import Source, shown
 from impasto.store import Store, default_root
@@ -90,8 +90,8 @@ def compare(
     rows = lineup.rows(what, _numbers(strengths, "--strengths"), lambda name: found(name, runs), base=not without_base)
     prompts = lineup.columns(rows, prompt or (), _whole(seeds), lambda each: _laid_over(each, given))
     line = lineup.Lineup(lineup.base_of(rows, model), rows, prompts)
-    from impasto.compare import page
     from impasto.engine.cells import Cell, draw
+    from impasto.experiments import page
 
     cells = [Cell(each, row.adapter, row.strength) for row in rows for each in prompts]
     drawn = draw(line.model, cells, Store(default_root(os.environ)), _progress, device)

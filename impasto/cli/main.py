@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from impasto import __version__
-from impasto.cli import about, comparing, compat, files, layers, plan, runs, training, weights
+from impasto.cli import about, branching, comparing, compat, files, layers, plan, runs, training, weights
 from impasto.cli.usage import PlainHelp
 from impasto.errors import ConfigError, Problem
 
@@ -36,6 +36,9 @@ for command in (
     files.sample,
     comparing.compare,
     comparing.diff,
+    branching.fork,
+    branching.rerun,
+    branching.pack,
     files.inspect,
     weights.app,
     files.cache,

@@ -12,10 +12,10 @@ from pathlib import Path
 from PIL import Image
 
 from impasto import files
-from impasto.compare import story
-from impasto.compare.lineup import Lineup, Row
 from impasto.engine import plots
 from impasto.engine.config import Prompt
+from impasto.experiments import story
+from impasto.experiments.lineup import Lineup, Row
 from impasto.files import JSON
 
 QUALITY = 92
@@ -58,7 +58,7 @@ def data(title: str, lineup: Lineup) -> dict[str, JSON]:
 
 def html(told: Mapping[str, JSON]) -> str:
     """The page, with its data within."""
-    page = resources.files("impasto.compare").joinpath("page.html").read_text("utf-8")
+    page = resources.files("impasto.experiments").joinpath("page.html").read_text("utf-8")
     text = json.dumps(told, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", " ").replace("\u2029", " ")
     assert page.count(_MARK) == 1
     return page.replace(_MARK, text)

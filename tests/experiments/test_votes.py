@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from impasto.compare import votes
-from impasto.compare.votes import Vote
 from impasto.errors import ConfigError
+from impasto.experiments import votes
+from impasto.experiments.votes import Vote
 
 
 def cast(wins: dict[tuple[str, str], int]) -> list[Vote]:

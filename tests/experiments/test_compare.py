@@ -16,10 +16,10 @@ from PIL import Image
 import impasto
 from impasto import families
 from impasto.__main__ import main
-from impasto.compare import page
 from impasto.config import RunConfig
 from impasto.engine.cells import Cell, draw
 from impasto.engine.config import Prompt
+from impasto.experiments import page
 from impasto.families import detect
 from impasto.families.config import Model
 from impasto.store import Store

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from impasto.compare.story import told
 from impasto.config import differences, load
+from impasto.experiments.story import told
 from impasto.files import JSON
 from impasto.runs.folder import RunFolder
 

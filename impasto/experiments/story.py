@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from impasto import events
-from impasto.compare.lineup import Row
 from impasto.config import differences, leaves, load
 from impasto.engine.plots import running_mean
 from impasto.events import Step, Validated
+from impasto.experiments.lineup import Row
 from impasto.files import JSON
 from impasto.runs.folder import RunFolder
 

@@ -1,1 +1,0 @@
-"""Look at adapters side by side: the same prompts from the same noise, and what set their runs apart."""
