@@ -333,6 +333,20 @@ def test_every_d_adaptation_has_its_rule_and_its_usual_decay(name: str, rule: st
     assert ("preprint" in _what(made, "--optimizer_type")[1]) == preprint
 
 
+def test_norms_of_a_denoiser_that_is_left_out_are_not_carried_over() -> None:
+    words = (
+        "--network_module",
+        "lycoris.kohya",
+        "--network_args",
+        "train_norm=True",
+        "--network_train_text_encoder_only",
+    )
+    made = _line(*words)
+    assert _what(made, "--network_args train_norm") == ("lost", "norms are trained in the denoiser, which is left out")
+    assert made.config.adapter.train_norm is False
+    assert _line(*words[:-1]).config.adapter.train_norm is True
+
+
 def test_a_decay_that_was_a_gradient_there_is_told_of() -> None:
     made = _line("--optimizer_type", "DAdaptAdam", "--optimizer_args", "weight_decay=0.1")
     assert _what(made, "optimizer_args decouple")[0] == "better"
