@@ -118,6 +118,9 @@ def _learning(config: RunConfig) -> Found:
         what = "the learning rate of every trained part is 0: nothing would be learnt"
         yield "E-CFG-023", ("optim", "learning_rate"), what, "learning_rate = 1e-4"
     yield from _stopped_words(config)
+    if config.adapter.train_norm and not _moves_the_denoiser(config):
+        what = "norms are trained in the denoiser, which is left out: none would be"
+        yield "E-CFG-143", ("adapter", "train_norm"), what, "train_norm = false, or train the denoiser too"
     ratios = {name: getattr(optim, name) for name in ("lora_plus", "unet_lora_plus", "text_encoder_lora_plus")}
     if config.adapter.kind not in HASTENED:
         for name in (name for name, ratio in ratios.items() if ratio is not None):
@@ -134,11 +137,15 @@ def _learning(config: RunConfig) -> Found:
 
 def _stopped_words(config: RunConfig) -> Found:
     """The U-Net must go on learning when the text encoder stops."""
-    targets, optim = config.adapter.targets, config.optim
-    rate = optim.learning_rate if optim.unet_learning_rate is None else optim.unet_learning_rate
-    if config.train.text_encoder_until is not None and not (targets.unet and rate):
+    if config.train.text_encoder_until is not None and not _moves_the_denoiser(config):
         what = "the text encoder would stop, and nothing else is trained"
         yield "E-CFG-037", ("train", "text_encoder_until"), what, "delete this line, or train fewer steps"
+
+
+def _moves_the_denoiser(config: RunConfig) -> bool:
+    optim = config.optim
+    rate = optim.learning_rate if optim.unet_learning_rate is None else optim.unet_learning_rate
+    return config.adapter.targets.unet and rate > 0
 
 
 def _installed(config: RunConfig) -> Found:

@@ -140,10 +140,12 @@ CODES = {
     "E-CFG-046": "a package that a setting needs is not installed",
     "E-CFG-047": "options that an optimizer of a library does not take",
     "E-CFG-048": "an optimizer of a library that does not resume to the bit",
+    "E-CFG-049": "an optimizer of a library that is not what it is called",
     "E-CFG-159": "advice is silenced that there is not",
     "E-CFG-141": "nothing to keep the base's answers for",
     "E-CFG-140": "an adapter held in bf16 beside a base that computes in something else",
     "E-CFG-142": "an adapter held in bf16 with a schedule-free optimizer",
+    "E-CFG-143": "norms are to be trained, and the denoiser that has them is left out",
 }
 """What each code of a problem with settings or the command line means."""
 

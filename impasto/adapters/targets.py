@@ -148,7 +148,7 @@ def seats(targets: Iterable[Target], config: Kind) -> list[Seat]:
     factors = _factors(candidates, config)
     found = [seat for target in candidates if (seat := _seat(target, config, factors))]
     _every_rule_counts(candidates, found, config)
-    if config.train_norm and config.targets.unet and not any(target.is_norm for target in candidates):
+    if config.train_norm and not any(target.is_norm for target in candidates):
         what = "norms are to be trained, and this base has none that can be"
         raise ConfigError(Problem("E-CFG-135", what, "adapter.train_norm", "delete adapter.train_norm"))
     return found

@@ -157,8 +157,9 @@ class DAdaptation(Section):
 
     kind: Literal["d-adaptation"] = "d-adaptation"
 
-    rule: Literal["adam", "adagrad", "lion", "sgd"] = "adam"
-    """The rule whose rate is found."""
+    rule: Literal["adam", "adagrad", "adan", "adan-ip", "lion", "sgd"] = "adam"
+    """The rule whose rate is found. adan (Xie et al. 2022) looks ahead by how the gradients change; adan-ip is the same
+    with an estimate by inner products."""
 
     d0: PositiveFloat = 1e-6
     """The first estimate of the rate. Larger if nothing happens for long."""
