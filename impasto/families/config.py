@@ -45,7 +45,7 @@ class Model(Section):
     """The same for its second text encoder, CLIP-G."""
 
     t5_path: FilePath | None = None
-    """The same for its third text encoder, T5. Its tokenizer is read from `config_path`."""
+    """The same for its third text encoder, T5."""
 
     config_path: FilePath | None = None
     """For a checkpoint whose measures are not the published ones: a folder in diffusers' layout, of which only the

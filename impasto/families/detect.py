@@ -137,7 +137,7 @@ def _file(path: Path, model: Model) -> Card:
     if found.family == "sd3":
         silent = set(ENCODERS) - found.parts - given_files.keys()
         configs = {part: values for part, values in configs.items() if part not in silent}
-        _has_words(path, model, configs)
+        _has_words(path, configs)
         found = replace(found, parts=found.parts | given_files.keys())
     original.check_parts(path, found, tuple(configs), vae_given=model.vae_path is not None)
     prediction = prediction_of(model.prediction) or found.prediction
@@ -167,16 +167,12 @@ def _given_encoders(model: Model) -> dict[Part, Path]:
     return found
 
 
-def _has_words(path: Path, model: Model, configs: Mapping[Part, Any]) -> None:
-    """Raise ModelFileError where no text encoder is there, or T5 without its tokenizer."""
+def _has_words(path: Path, configs: Mapping[Part, Any]) -> None:
+    """Raise ModelFileError where no text encoder is there."""
     if not any(part in configs for part in ENCODERS):
         what = f"is a {TITLES['sd3']} checkpoint without a text encoder"
         fix = "set model.clip_l_path and model.clip_g_path, and model.t5_path for long captions"
         raise ModelFileError(Problem("E-MOD-105", what, str(path), fix))
-    if "text_encoder_3" in configs and model.config_path is None:
-        what = "T5 needs its tokenizer, which no checkpoint holds"
-        fix = "set it to a folder of this model in diffusers' layout; description files and tokenizers suffice"
-        raise ModelFileError(Problem("E-MOD-105", what, "model.config_path", fix))
 
 
 def _card(

@@ -196,7 +196,7 @@ def _from_folder(card: Card, dtype: torch.dtype, device: torch.device) -> dict[P
 
 def _tokenizer(card: Card, part: Part) -> Any:
     if card.tokenizers is None:
-        return text.own_tokenizer()
+        return text.own_t5_tokenizer() if part == "text_encoder_3" else text.own_tokenizer()
     from transformers import AutoTokenizer, CLIPTokenizer
 
     lies = part if card.original else card.weights(part).parent.name
