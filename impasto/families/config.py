@@ -31,21 +31,23 @@ class Model(Section):
 
     path: Annotated[str, Field(min_length=1, max_length=4096)] = "pocket"
     """The base: `pocket` (the small model that comes with impasto), a `.safetensors` checkpoint, or a folder in
-    diffusers' layout; Stable Diffusion 1.x, 2.x, XL or 3, and FLUX.1 as a folder. A relative path starts at the folder
-    of the settings file, or on the command line at the current folder."""
+    diffusers' layout; Stable Diffusion 1.x, 2.x, XL or 3, or FLUX.1. A relative path starts at the folder of the
+    settings file, or on the command line at the current folder."""
 
     vae_path: FilePath | None = None
-    """Another VAE than the base's own: a `.safetensors` file or a folder. Checkpoints without a VAE need one."""
+    """Another VAE than the base's own: a `.safetensors` file or a folder. Checkpoints without a VAE need one, as FLUX.1
+    does where its denoiser has a file of its own (`ae.safetensors`)."""
 
     clip_l_path: FilePath | None = None
-    """For Stable Diffusion 3 in a single file: its first text encoder, CLIP-L, as a `.safetensors` file. Text encoders
-    that are neither in the checkpoint nor given say nothing; one is needed."""
+    """For Stable Diffusion 3 or FLUX.1 in a single file: the text encoder CLIP-L as a `.safetensors` file. FLUX.1 needs
+    CLIP-L and T5. Of Stable Diffusion 3's, those that are neither in the checkpoint nor given say nothing; one is
+    needed."""
 
     clip_g_path: FilePath | None = None
-    """The same for its second text encoder, CLIP-G."""
+    """The same for the second text encoder of Stable Diffusion 3, CLIP-G."""
 
     t5_path: FilePath | None = None
-    """The same for its third text encoder, T5."""
+    """The same for T5."""
 
     config_path: FilePath | None = None
     """For a checkpoint whose measures are not the published ones: a folder in diffusers' layout, of which only the

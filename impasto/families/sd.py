@@ -202,6 +202,10 @@ def _tokenizer(card: Card, part: Part) -> Any:
     lies = part if card.original else card.weights(part).parent.name
     folder = lies.replace("text_encoder", "tokenizer")
     if part == "text_encoder_3":
+        if card.family == "flux":
+            folder = "tokenizer_2"  # its folders have no third
+        if not (card.tokenizers / folder).is_dir():
+            return text.own_t5_tokenizer()
         return AutoTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)
     return CLIPTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)
 

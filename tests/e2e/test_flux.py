@@ -13,11 +13,10 @@ from impasto import events, families
 from impasto.errors import ModelFileError
 from impasto.families import detect, parts, tiny
 from impasto.families.config import Model
+from impasto.runs.folder import RunFolder
 from impasto.weights import file
 from tests.e2e.test_sd3 import KINDS, config, told, train, written
 from tests.engine import forks
-from tests.families import sparse
-from tests.weights.listings import listing
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +107,18 @@ def test_a_base_in_few_bits_with_checkpointed_blocks_trains_and_is_proven(base: 
     assert proof.matched == proof.expected > 0
 
 
-def test_a_single_file_is_told_what_to_name_in_its_place(tmp_path: Path) -> None:
-    path = sparse.write(tmp_path / "x.safetensors", listing("flux1-dev.original"))
-    with pytest.raises(ModelFileError) as caught:
-        detect.look(Model(path=str(path)))
-    assert "folder in diffusers' layout" in str(caught.value.problems[0].fix)
+def test_a_run_on_single_files_is_the_run_on_the_folder_and_resumes_to_the_bit(base: Path, pictures: Path) -> None:
+    files = tiny.flux_files(base, pictures.parent / "files")
+    model = {key: str(path) for key, path in files.items()} | {"config_path": str(base), "precision": "fp32"}
+    more: dict[str, object] = {"preview": {"prompts": [{"text": "a thing", "steps": 2}], "every_steps": 4}}
+    folder = train(config(base, pictures, "folder", train={"steps": 4}, **more), pictures)
+    whole = train(config(base, pictures, "whole", train={"steps": 4}, model=model, **more), pictures)
+    train(config(base, pictures, "halves", train={"steps": 2}, model=model, **more), pictures)
+    halves = train(config(base, pictures, "halves", train={"steps": 4}, model=model, **more), pictures)
+    first, second, third = written(folder), written(whole), written(halves)
+    assert all(torch.equal(value, third[name]) for name, value in second.items())
+    assert all(torch.allclose(value, second[name], atol=1e-6, rtol=0) for name, value in first.items())
+    drawn = [sorted(RunFolder.open(each).path.rglob("*.png"))[-1].read_bytes() for each in (folder, whole, halves)]
+    assert drawn[1] == drawn[2]
+    assert len(drawn[0]) > 0
+    assert told(halves, events.Proven)
