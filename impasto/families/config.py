@@ -99,8 +99,18 @@ class Model(Section):
     do. Off: it sees the caption's own tokens only. Then draw without padding too."""
 
     text_encoder_mask: Literal["none", "clip", "t5", "all"] = "none"
-    """For Stable Diffusion 3: which text encoders attend to a caption's own tokens only, not to the empty ones behind.
-    `none`: as it was made and as programs draw. Draw with the same."""
+    """For Stable Diffusion 3 and FLUX.1: which text encoders attend to a caption's own tokens only, not to the empty
+    ones behind. `none`: as they were made and as programs draw. FLUX.1 knows `t5`, and then its denoiser does not see
+    the empty tokens either. Draw with the same."""
+
+    t5_tokens: Annotated[int, Field(ge=16, le=512)] | None = None
+    """For Stable Diffusion 3 and FLUX.1: how many tokens of a caption T5 reads, its end mark among them. Unset: as the
+    base was made, 512 for FLUX.1 dev, 256 for schnell and Stable Diffusion 3. Fewer are faster; draw with as many."""
+
+    guidance: Annotated[float, Field(ge=0.0, le=100.0)] = 1.0
+    """For FLUX.1 dev: the guidance it is told while it learns. At 1 it answers a picture, so that is what it learns
+    pictures at; at more it answers one made more like its caption, which no picture is. Previews are told another
+    (`preview.prompts`)."""
 
     gradient_checkpointing: bool = False
     """Compute parts of the forward pass twice to use less memory: about a third slower, less than half the memory."""

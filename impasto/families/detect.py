@@ -57,6 +57,9 @@ FLUX = "FluxTransformer2DModel"
 BESIDE: Mapping[Name, tuple[Part, ...]] = {"sd3": ENCODERS, "flux": ("text_encoder", "text_encoder_3")}
 """Text encoders that may lie in files of their own beside a single file."""
 
+MASKS: Mapping[Name, tuple[str, ...]] = {"sd3": ("clip", "t5", "all"), "flux": ("t5",)}
+"""Which text encoders can be kept from the empty tokens. CLIP looks back only, and of FLUX.1's the end alone counts."""
+
 SMALL = 64
 """Latents a side of the smaller Stable Diffusion 2.x, the one that predicts noise."""
 
@@ -69,9 +72,17 @@ def look(model: Model) -> Card:
     card = _looked(model)
     if wrong := _not_taken(card, model):
         raise ModelFileError(*wrong)
-    if card.family != "sd3" and (model.text_encoder_mask != "none"):
-        what = f"{TITLES[card.family]} has no masks in its text encoders"
-        raise ModelFileError(Problem("E-MOD-107", what, "model.text_encoder_mask", 'text_encoder_mask = "none"'))
+    masks = ("none", *MASKS.get(card.family, ()))
+    if model.text_encoder_mask not in masks:
+        what = f"{TITLES[card.family]} has no such mask in its text encoders"
+        fix = "text_encoder_mask = " + " or ".join(f'"{each}"' for each in masks)
+        raise ModelFileError(Problem("E-MOD-107", what, "model.text_encoder_mask", fix))
+    if model.t5_tokens is not None and not card.t5_tokens:
+        what = f"{TITLES[card.family]} has no T5"
+        raise ModelFileError(Problem("E-MOD-107", what, "model.t5_tokens", "delete this setting"))
+    if model.guidance != 1.0 and not card.guided:
+        what = f"this {TITLES[card.family]} is told no guidance; FLUX.1 dev is"
+        raise ModelFileError(Problem("E-MOD-107", what, "model.guidance", "guidance = 1.0"))
     if card.family in ("sdxl", "sd3", "flux") and (wrong := _not_with(card.family, model)):
         raise ModelFileError(*wrong)
     return card
@@ -93,10 +104,10 @@ def _not_with(family: Name, model: Model) -> list[Problem]:
     """Settings that Stable Diffusion XL, 3 and FLUX.1 do not know."""
     wrong = []
     if family == "sd3" and model.max_tokens != 75:
-        what = "Stable Diffusion 3 reads 75 tokens with CLIP, and 256 with T5"
+        what = "Stable Diffusion 3 reads 75 tokens with CLIP, and those of model.t5_tokens with T5"
         wrong.append(Problem("E-MOD-107", what, "model.max_tokens", "max_tokens = 75"))
     if family == "flux" and (model.max_tokens != 75 or model.clip_skip != 1):
-        what = "FLUX.1 reads 77 tokens with CLIP and 512 (dev) or 256 (schnell) with T5, always the last layer"
+        what = "FLUX.1 reads 75 tokens with CLIP and those of model.t5_tokens with T5, always the last layer"
         name, value = ("max_tokens", 75) if model.max_tokens != 75 else ("clip_skip", 1)
         wrong.append(Problem("E-MOD-107", what, f"model.{name}", f"{name} = {value}"))
     elif model.clip_skip > 2:
