@@ -45,11 +45,13 @@ def shapes(card: Card, part: Part) -> dict[str, tuple[int, ...]]:
     found = header.read(card.weights(part)).tensors
     prefixes: dict[str, tuple[str, ...]] = {
         "unet": ("model.diffusion_model.",),
-        "vae": ("first_stage_model.",),
-        "text_encoder": ("cond_stage_model.", "conditioner.embedders.0."),
-        "text_encoder_2": ("conditioner.embedders.1.",),
+        "vae": ("first_stage_model.", "vae."),
+        "text_encoder": ("cond_stage_model.", "conditioner.embedders.0.", "text_encoders.clip_l."),
+        "text_encoder_2": ("conditioner.embedders.1.", "text_encoders.clip_g."),
+        "text_encoder_3": ("text_encoders.t5xxl.",),
     }
-    own = prefixes.get(part, ()) if card.original else ()
+    shared = list(card.files.values()).count(card.weights(part)) > 1
+    own = prefixes.get(part, ()) if card.original and shared else ()
     return {name: entry.shape for name, entry in found.items() if not own or name.startswith(own)}
 
 
