@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 KEPT = {False: 3.25, True: 1.55}
-"""Numbers kept for each number that a layer puts out; with gradient checkpointing. Measured by `scripts/memory_check`."""
+"""Numbers kept for each one that a layer puts out; with gradient checkpointing. As `scripts/memory_check` measured."""
 
 WORDS = 77
 """Places of a caption, for the layers that read it."""
