@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from impasto import __version__
-from impasto.cli import about, compat, files, layers, plan, runs, training, weights
+from impasto.cli import about, branching, comparing, compat, files, layers, plan, runs, training, weights
 from impasto.cli.usage import PlainHelp
 from impasto.errors import ConfigError, Problem
 
@@ -34,6 +34,11 @@ for command in (
     runs.save,
     runs.preview,
     files.sample,
+    comparing.compare,
+    comparing.diff,
+    branching.fork,
+    branching.rerun,
+    branching.pack,
     files.inspect,
     weights.app,
     files.cache,
@@ -47,6 +52,7 @@ for command in (
 ):
     app.command(command)
 app.command(compat.import_, name="import")
+app.command(comparing.count, name="votes")
 
 
 def run(arguments: Sequence[str]) -> None:
