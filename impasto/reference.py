@@ -95,8 +95,8 @@ def errors_page() -> str:
 CODES = {
     "E-CLI-001": "the command line: an unknown command or option, a missing or unreadable value",
     "E-IMP-001": "to import: nothing in a file or a command line is a setting of a known trainer",
-    "E-IMP-002": "to import: JSON that cannot be read",
-    "E-IMP-003": "to import: a script that does not train an adapter",
+    "E-IMP-002": "to import: JSON or YAML that cannot be read",
+    "E-IMP-003": "to import: a script or settings that do not train an adapter",
     "E-IMP-004": "to import: a value of a dataset file is of the wrong type",
     "E-IMP-005": "to import, with --strict: a value that is not carried over",
     "E-CFG-001": "the file of settings is missing, is a folder or may not be read",

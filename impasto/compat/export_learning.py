@@ -63,7 +63,7 @@ def _levels(made: Exported, aim: aims.Objective) -> None:
             made.lose("objective.timesteps, objective.shift", "this pair has no name there")
         else:
             made.args |= way
-        made.args |= {"model_prediction_type": "raw", "guidance_scale": 1.0}
+        made.args["model_prediction_type"] = "raw"
         return
     if isinstance(levels, aims.LogitNormal) and made.base == "sd3":
         made.args |= {"weighting_scheme": "logit_normal", "logit_mean": levels.mean, "logit_std": levels.std}

@@ -17,12 +17,12 @@ def model(desk: Desk) -> None:
     for name, key in (("vae", "vae_path"), ("clip_l", "clip_l_path"), ("clip_g", "clip_g_path"), ("t5xxl", "t5_path")):
         if not desk.text(name):
             continue
-        if base == "flux" and name != "vae":
-            desk.lost(name, "a base of this family is read as a whole folder in diffusers' layout, which has it")
+        if base == "flux" and name != "vae" and not _single(desk):
+            desk.lost(name, "the folder has it")
         else:
             desk.put(name, (f"model.{key}", desk.text(name)))
-    if desk.has("ae") and desk.text("ae"):
-        desk.lost("ae", "a base of this family is read as a whole folder in diffusers' layout, which has it")
+    if desk.text("ae"):
+        desk.put("ae", ("model.vae_path", desk.text("ae")))
     if desk.flag("v2"):
         desk.better("v2", "told from the weights themselves")
     if desk.flag("v_parameterization"):
@@ -36,9 +36,6 @@ def model(desk: Desk) -> None:
 
 
 def _flux(desk: Desk) -> None:
-    if str(desk.get("model.path")).endswith((".safetensors", ".sft")):
-        why = "a base of this family is read as a folder in diffusers' layout: give that one in model.path"
-        desk.difference("the base", "lost", why)
     if str(desk.peek("model_type")).casefold() == "chroma":
         desk.lost("model_type", "Chroma is another base, and cannot be trained here")
     kind = desk.text("model_prediction_type") or "sigma_scaled"
@@ -48,20 +45,17 @@ def _flux(desk: Desk) -> None:
         desk.better("model_prediction_type", "always raw: the others do not fit what they are compared to", "Q-F1")
     else:
         desk.difference("model_prediction_type", "better", "raw; there, unset means sigma_scaled", "Q-F1")
-    if desk.has("guidance_scale"):
-        if desk.number("guidance_scale") == 1:
-            desk.same("guidance_scale", "always 1")
-        else:
-            desk.lost(
-                "guidance_scale", "the base is always told 1 while training, at which it learns pictures as they are"
-            )
+    told = desk.number("guidance_scale")
+    if told == 1:
+        desk.same("guidance_scale", "as by default")
+    elif told is not None:
+        why = "1 is better: at it the base learns pictures as they are"
+        desk.put("guidance_scale", ("model.guidance", tidy(told)), why=why, quirks=["Q-F10"])
     else:
         desk.difference("guidance_scale", "better", "the base is told 1; there, unset means 3.5", "Q-F10")
     if desk.flag("apply_t5_attn_mask"):
-        desk.lost("apply_t5_attn_mask", "the empty places of a caption are always seen, as when drawing")
-    length = desk.whole("t5xxl_max_token_length")
-    if length in (512, 256):
-        desk.same("t5xxl_max_token_length", "512 for dev and 256 for schnell")
+        desk.put("apply_t5_attn_mask", ("model.text_encoder_mask", "t5"), plain=True)
+    _length(desk)
     if desk.has("max_token_length"):
         desk.same("max_token_length", "not read for this base")
 
@@ -73,10 +67,25 @@ def _sd3(desk: Desk) -> None:
         for name in ("apply_t5_attn_mask", "apply_lg_attn_mask"):
             if desk.flag(name):
                 desk.put(name, ("model.text_encoder_mask", kind), plain=True)
+    _length(desk)
     if held := desk.text("t5xxl_dtype"):
         desk.put("t5xxl_dtype", ("model.text_encoder_precision", PRECISIONS.get(held, held)))
     if desk.has("max_token_length"):
         desk.same("max_token_length", "not read for this base")
+
+
+def _single(desk: Desk) -> bool:
+    return str(desk.get("model.path")).endswith((".safetensors", ".sft"))
+
+
+def _length(desk: Desk) -> None:
+    length = desk.whole("t5xxl_max_token_length")
+    if length is None:
+        return
+    if 16 <= length <= 512:
+        desk.put("t5xxl_max_token_length", ("model.t5_tokens", length), plain=True)
+    else:
+        desk.lost("t5xxl_max_token_length", "between 16 and 512 tokens are read")
 
 
 def _precision(desk: Desk) -> None:

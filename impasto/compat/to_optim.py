@@ -252,7 +252,10 @@ def _schedule(desk: Desk, kind: str, relative: bool) -> None:
         desk.lost("lr_scheduler", f"there is no schedule {name}; constant stands in")
         chosen = "constant"
     elif desk.has("lr_scheduler"):
-        desk.put("lr_scheduler", ("optim.schedule.kind", chosen), plain=True)
+        ends = chosen == "polynomial"
+        why = "it ends at 1e-7 of the rate; there, at a rate of 1e-7, whatever the rate is" if ends else ""
+        pair = ("optim.schedule.kind", chosen)
+        desk.put("lr_scheduler", pair, why=why, quirks=["Q-O11"] if ends else [], plain=True)
     elif chosen != "constant" and desk.get("optim.schedule.kind") is None:
         desk.set("optim.schedule.kind", chosen)
     _warmup(desk, chosen)

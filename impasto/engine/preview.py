@@ -44,11 +44,13 @@ def draw(
     generator with the prompt's seed, as in diffusers' pipelines, so the same seed starts from the same noise there.
     """
     latents = first_noise(prompt, card).to(compute.device)
-    guided = prompt.guidance != 1.0
+    guidance = card.usual_guidance if prompt.guidance is None else prompt.guidance
+    guided = guidance != 1.0
     words = [prompt.negative, prompt.text] if guided else [prompt.text]
     with _routed(riders, adapter, len(words)), compute.autocast():
         encoded = family.encode(_on(family.tokenize(words), compute.device))  # once for all denoising steps
-    cond = {**encoded, "sizes": _sizes(latents, card).repeat(len(words), 1)}
+    told = torch.full((len(words),), prompt.embedded_guidance, device=latents.device)
+    cond = {**encoded, "sizes": _sizes(latents, card).repeat(len(words), 1), "guidance": told}
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
         with _routed(riders, adapter, len(words)), compute.autocast():
@@ -56,7 +58,7 @@ def draw(
         if not guided:
             return both
         without, with_words = both.chunk(2)
-        return without + prompt.guidance * (with_words - without)
+        return without + guidance * (with_words - without)
 
     clean = sample(predict, process or family.process, latents, steps=prompt.steps, sampler=prompt.sampler, poll=poll)
     with family.vae() as vae:

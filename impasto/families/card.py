@@ -29,6 +29,11 @@ def numbers(encoders: Iterable[Part]) -> tuple[int, ...]:
     return tuple(ENCODERS.index(part) + 1 for part in encoders)
 
 
+def usual_guidance(family: str) -> float:
+    """How much more than without words a picture is drawn with them, by default: FLUX.1 draws it in one go."""
+    return 1.0 if family == "flux" else 5.0
+
+
 class Called(NamedTuple):
     """What other programs call such a base in the metadata of adapters."""
 
@@ -102,6 +107,23 @@ class Card:
         return int(self.configs["vae"].get("latent_channels", 4))
 
     @property
+    def guided(self) -> bool:
+        """Whether the denoiser is told a guidance, as FLUX.1 dev is."""
+        return bool(self.configs["unet"].get("guidance_embeds"))
+
+    @property
+    def usual_guidance(self) -> float:
+        """The guidance that previews are drawn with where the settings say nothing."""
+        return usual_guidance(self.family)
+
+    @property
+    def t5_tokens(self) -> int:
+        """The tokens that T5 reads where the settings say nothing, its end mark among them; 0 for a base without."""
+        if self.family not in ("sd3", "flux"):
+            return 0
+        return 512 if self.guided else 256
+
+    @property
     def read_by_diffusers(self) -> bool:
         """Whether diffusers loads adapters of it in the layout in which they are written."""
         return self.family not in ("sd3", "flux")
@@ -113,7 +135,7 @@ class Card:
             version = sd3_names.version_of(self.configs["unet"])
             return Called(version, f"stable-diffusion-{version.removeprefix('sd')}")
         if self.family == "flux":
-            return Called("flux1", "flux-1-dev" if self.configs["unet"].get("guidance_embeds") else "flux-1-schnell")
+            return Called("flux1", "flux-1-dev" if self.guided else "flux-1-schnell")
         return CALLED[self.family, self.prediction]
 
     def weights(self, part: Part) -> Path:

@@ -31,21 +31,23 @@ class Model(Section):
 
     path: Annotated[str, Field(min_length=1, max_length=4096)] = "pocket"
     """The base: `pocket` (the small model that comes with impasto), a `.safetensors` checkpoint, or a folder in
-    diffusers' layout; Stable Diffusion 1.x, 2.x, XL or 3, and FLUX.1 as a folder. A relative path starts at the folder
-    of the settings file, or on the command line at the current folder."""
+    diffusers' layout; Stable Diffusion 1.x, 2.x, XL or 3, or FLUX.1. A relative path starts at the folder of the
+    settings file, or on the command line at the current folder."""
 
     vae_path: FilePath | None = None
-    """Another VAE than the base's own: a `.safetensors` file or a folder. Checkpoints without a VAE need one."""
+    """Another VAE than the base's own: a `.safetensors` file or a folder. Checkpoints without a VAE need one, as FLUX.1
+    does where its denoiser has a file of its own (`ae.safetensors`)."""
 
     clip_l_path: FilePath | None = None
-    """For Stable Diffusion 3 in a single file: its first text encoder, CLIP-L, as a `.safetensors` file. Text encoders
-    that are neither in the checkpoint nor given say nothing; one is needed."""
+    """For Stable Diffusion 3 or FLUX.1 in a single file: the text encoder CLIP-L as a `.safetensors` file. FLUX.1 needs
+    CLIP-L and T5. Of Stable Diffusion 3's, those that are neither in the checkpoint nor given say nothing; one is
+    needed."""
 
     clip_g_path: FilePath | None = None
-    """The same for its second text encoder, CLIP-G."""
+    """The same for the second text encoder of Stable Diffusion 3, CLIP-G."""
 
     t5_path: FilePath | None = None
-    """The same for its third text encoder, T5. Its tokenizer is read from `config_path`."""
+    """The same for T5."""
 
     config_path: FilePath | None = None
     """For a checkpoint whose measures are not the published ones: a folder in diffusers' layout, of which only the
@@ -97,8 +99,18 @@ class Model(Section):
     do. Off: it sees the caption's own tokens only. Then draw without padding too."""
 
     text_encoder_mask: Literal["none", "clip", "t5", "all"] = "none"
-    """For Stable Diffusion 3: which text encoders attend to a caption's own tokens only, not to the empty ones behind.
-    `none`: as it was made and as programs draw. Draw with the same."""
+    """For Stable Diffusion 3 and FLUX.1: which text encoders attend to a caption's own tokens only, not to the empty
+    ones behind. `none`: as they were made and as programs draw. FLUX.1 knows `t5`, and then its denoiser does not see
+    the empty tokens either. Draw with the same."""
+
+    t5_tokens: Annotated[int, Field(ge=16, le=512)] | None = None
+    """For Stable Diffusion 3 and FLUX.1: how many tokens of a caption T5 reads, its end mark among them. Unset: as the
+    base was made, 512 for FLUX.1 dev, 256 for schnell and Stable Diffusion 3. Fewer are faster; draw with as many."""
+
+    guidance: Annotated[float, Field(ge=0.0, le=100.0)] = 1.0
+    """For FLUX.1 dev: the guidance it is told while it learns. At 1 it answers a picture, so that is what it learns
+    pictures at; at more it answers one made more like its caption, which no picture is. Previews are told another
+    (`preview.prompts`)."""
 
     gradient_checkpointing: bool = False
     """Compute parts of the forward pass twice to use less memory: about a third slower, less than half the memory."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from impasto.errors import ModelFileError, Problem
-from impasto.families import flux_shape, mmdit, sd3_names, single_file
+from impasto.families import eight_bits, flux_files, flux_names, flux_shape, mmdit, sd3_names, single_file
 from impasto.families.card import ENCODERS, Card, Part
 from impasto.families.original import CLIP, CLIP_XL, inside
 from impasto.families.sd3_names import PROJECTION, SHARED
@@ -29,6 +29,9 @@ Table = dict[str, Place]
 
 DENOISERS = {each: each for each in ("UNet2DConditionModel", "SD3Transformer2DModel", "FluxTransformer2DModel")}
 """Classes of diffusers that a description may name."""
+
+PICTURES = ("vision_model.", "visual_projection.")
+"""The other half of CLIP, which some files of its text encoder hold."""
 
 SHOWN = 3
 """Names that an error tells."""
@@ -114,8 +117,11 @@ def table(card: Card, part: Part, module: nn.Module) -> Table:
     if part == "vae":
         names = tensor_names(module)
         return vae_table(names, len(card.configs["vae"]["block_out_channels"]), held)
-    if card.family == "sd3" and part != "unet":
+    if card.family in ("sd3", "flux") and part != "unet":
         return sd3_names.encoder_places(ENCODERS.index(part) + 1, tensor_names(module), held)
+    if card.family == "flux":
+        places = flux_names.published(tensor_names(module), flux_files.prefix(held) or "")
+        return {name: Place(old) for name, old in places.items()}
     found = original_table(card, part, module)
     bare = {name: Place(place.name.replace(".text_model.", ".")) for name, place in found.items()}
     return found if any(place.name in held for place in found.values()) else bare
@@ -136,9 +142,10 @@ def stored(card: Card, part: Part, module: nn.Module) -> Table:
 def original_table(card: Card, part: Part, module: nn.Module) -> Table:
     """Where each tensor of a part lies in a file in the original layout, as it was published."""
     names = tensor_names(module)
-    if card.family == "sd3" and part != "vae":
+    if card.family in ("sd3", "flux") and part != "vae":
         if part == "unet":
-            return {name: Place(old) for name, old in sd3_names.joined(names, UNET).items()}
+            denoiser = sd3_names.joined if card.family == "sd3" else flux_names.published
+            return {name: Place(old) for name, old in denoiser(names, UNET).items()}
         number = ENCODERS.index(part) + 1
         return sd3_names.encoder_places(number, names, {sd3_names.ENCODERS[number] + sd3_names.PROJECTION})
     match part:
@@ -147,14 +154,15 @@ def original_table(card: Card, part: Part, module: nn.Module) -> Table:
             return {name: Place(UNET + old) for name, old in found.items()}
         case "vae":
             old = single_file.vae(names, len(card.configs["vae"]["block_out_channels"]))
-            return {name: Place(VAE + path) for name, path in old.items()}
+            start = flux_files.VAE if card.family == "flux" else VAE
+            return {name: Place(start + path) for name, path in old.items()}
         case "text_encoder":
             prefix = CLIP_XL[0] if card.family == "sdxl" else CLIP[card.family]
             return text_table(names, prefix)
         case "text_encoder_2":
             return text_table(names, CLIP_XL[1])
         case "text_encoder_3":
-            raise AssertionError("only Stable Diffusion 3 has it")
+            raise AssertionError("only Stable Diffusion 3 and FLUX.1 have it")
 
 
 def tensor_names(module: nn.Module) -> list[str]:
@@ -165,10 +173,9 @@ def tensor_names(module: nn.Module) -> list[str]:
 def vae_table(names: list[str], blocks: int, held: Iterable[str]) -> Table:
     """A VAE's tensors, under the original names with or without a prefix, or diffusers' own, of today or of before."""
     there = frozenset(held)
-    if f"{VAE}decoder.conv_in.weight" in there:
-        return {name: Place(VAE + old) for name, old in single_file.vae(names, blocks).items()}
-    if "decoder.mid.block_1.conv1.weight" in there:
-        return {name: Place(old) for name, old in single_file.vae(names, blocks).items()}
+    for start in (VAE, flux_files.VAE, ""):
+        if f"{start}decoder.mid.block_1.conv1.weight" in there:
+            return {name: Place(start + old) for name, old in single_file.vae(names, blocks).items()}
     if any(".query." in name for name in there):
         return {name: Place(old) for name, old in single_file.legacy_vae(names).items()}
     return {name: Place(name) for name in names}
@@ -186,10 +193,11 @@ def fill(module: nn.Module, path: Path, places: Table, *, dtype: torch.dtype, de
     from safetensors import safe_open
 
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    held = header.read(path).tensors
     found: dict[str, Tensor] = {}
     with safe_open(path, framework="pt") as file:
         for name, place in places.items():
-            tensor = single_file.unfuse(place, file.get_tensor(place.name), shapes[name])
+            tensor = single_file.unfuse(place, eight_bits.read(file, place.name, held), shapes[name])
             found[name] = torch.empty(shapes[name], dtype=dtype, device=device).copy_(tensor)  # no longer the file's
             if not bool(found[name].isfinite().all()):
                 what = f"holds numbers that are not finite, first in {header.shown(place.name)}"
@@ -211,18 +219,20 @@ def fill(module: nn.Module, path: Path, places: Table, *, dtype: torch.dtype, de
 
 def check(card: Card, path: Path, modules: Mapping[Part, nn.Module], tables: Mapping[Part, Table]) -> None:
     """Raise ModelFileError unless the file holds what the modules need, in their shapes, and nothing unknown."""
-    held = {name: entry.shape for name, entry in header.read(path).tensors.items()}
+    tensors = header.read(path).tensors
+    held = {name: entry.shape for name, entry in tensors.items()}
+    used = {tables[part][name].name for part in modules for name in tables[part]}
+    eight_bits.check(path, tensors, used)
+    beside = eight_bits.spare(tensors)
     lacking, odd = [], []
-    used: set[str] = set()
     for part, module in modules.items():
         shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
         for name, place in tables[part].items():
-            used.add(place.name)
             if place.name not in held:
                 lacking.append(place.name)
             elif not fits(single_file.held(place, shapes[name]), held[place.name]):
                 odd.append(f"{place.name} is {held[place.name]}, not {shapes[name]}")
-    unknown = [name for name in held if name not in used and not spare(card, path, name)]
+    unknown = [name for name in held if name not in used | beside and not spare(card, path, name)]
     problems = []
     for code, names, what, fix in (
         ("E-MOD-108", lacking, "tensors that it should have are missing", "the file is not complete; get another"),
@@ -245,12 +255,13 @@ def spare(card: Card, path: Path, name: str) -> bool:
     """Whether a tensor that no part needs is known to be in such files."""
     if KNOWN.match(name) or (path == card.path and not inside(name)):
         return True
-    if path == card.path and not card.own_vae and name.startswith(VAE):
+    if path == card.path and not card.own_vae and name.startswith((VAE, flux_files.VAE)):
         return True
     if path == card.files["vae"] and path != card.path:
         return not name.startswith(("encoder.", "decoder.", VAE))  # a VAE may come inside anything
-    if card.family == "sd3":
-        return name.endswith((*SHARED, "position_ids", "logit_scale")) or not _of_a_part(card, name)
+    if card.family in ("sd3", "flux"):
+        known = name.endswith((*SHARED, "position_ids", "logit_scale", PROJECTION, PROJECTION.removesuffix(".weight")))
+        return known or name.startswith(PICTURES) or not _of_a_part(card, name)
     return bool(_behind_the_last(card).match(name))
 
 

@@ -196,12 +196,16 @@ def _from_folder(card: Card, dtype: torch.dtype, device: torch.device) -> dict[P
 
 def _tokenizer(card: Card, part: Part) -> Any:
     if card.tokenizers is None:
-        return text.own_tokenizer()
+        return text.own_t5_tokenizer() if part == "text_encoder_3" else text.own_tokenizer()
     from transformers import AutoTokenizer, CLIPTokenizer
 
     lies = part if card.original else card.weights(part).parent.name
     folder = lies.replace("text_encoder", "tokenizer")
     if part == "text_encoder_3":
+        if card.family == "flux":
+            folder = "tokenizer_2"  # its folders have no third
+        if not (card.tokenizers / folder).is_dir():
+            return text.own_t5_tokenizer()
         return AutoTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)
     return CLIPTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)
 

@@ -190,7 +190,7 @@ def test_a_vae_of_any_layout_may_stand_in(tmp_path: Path, layout: str) -> None:
     [
         ("lora.sd15.kohya", "E-MOD-113 is an adapter"),
         ("sdxl-refiner.original", "E-MOD-103 it is Stable Diffusion XL refiner"),
-        ("flux1-dev.original", "E-MOD-113 holds no base model but this: denoiser (transformer) of FLUX.1"),
+        ("flux1-dev.original", "E-MOD-105 is a FLUX.1 checkpoint without a VAE"),
         ("sd15.diffusers.unet", "E-MOD-113 holds no base model but this: denoiser (U-Net) of Stable Diffusion 1.x"),
         ("clip-l.hf", "E-MOD-113 holds no base model but this: text encoder (CLIP)"),
     ],
