@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,8 +12,7 @@ from impasto.adapters.reading import from_file
 from impasto.adapters.targets import Layer, Norm, Target
 from impasto.errors import ModelFileError, Problem
 from impasto.families.config import Merged
-from impasto.families.names import kohya_name
-from impasto.weights import file
+from impasto.weights import layouts
 
 
 def by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -23,20 +22,6 @@ def by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         name, _, kind = key.partition(".")
         held.setdefault(name, {})[kind] = value
     return held
-
-
-def called(targets: Iterable[Target], names: Collection[str]) -> dict[str, str]:
-    """What a file with layers of these names calls each of its layers, by our names for them.
-
-    Files of some programs have diffusers' own names for the U-Net of Stable Diffusion XL, `lora_unet_down_blocks_...`.
-    """
-    found = {name: name for name in names}
-    for target in targets:
-        other = kohya_name(target.part, target.path, encoder=target.encoder)
-        if target.name not in found and other in found and found[other] == other:
-            del found[other]
-            found[target.name] = other
-    return found
 
 
 @torch.no_grad()
@@ -54,19 +39,12 @@ def merge(base: Layer | Norm, held: Mapping[str, Tensor], strength: float = 1.0)
         base.bias.copy_(torch.lerp(base.bias.float(), bias.float(), strength))
 
 
-def merge_file(targets: Mapping[str, Target], path: Path, tensors: Mapping[str, Tensor], weight: float) -> None:
+def merge_file(targets: Mapping[str, Target], path: Path, weight: float) -> None:
     """Add `weight` times what the file adds to each layer, to the base in memory.
 
     Raises ModelFileError (exit code 7) when it is no adapter of this base, naming what does not fit.
     """
-    held_by = by_layer(tensors)
-    layers = {own: held_by[name] for own, name in called(targets.values(), held_by).items()}
-    strange = [name for name in layers if name not in targets]
-    if strange or not layers:
-        what = f"{len(strange)} of its {len(layers)} layers have no place in this base, among them {strange[:1]}"
-        fix = "use the base it was trained on; `impasto inspect` tells what the file is"
-        raise ModelFileError(Problem("E-MOD-040", what, str(path), fix))
-    for name, held in layers.items():
+    for name, held in layouts.load(path, targets.values()).items():
         try:
             merge(targets[name].base, held, weight)
         except (KeyError, ValueError) as error:
@@ -79,4 +57,4 @@ def merge_all(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
     if merged:
         places = {target.name: target for target in targets}
         for each in merged:
-            merge_file(places, each.path, file.load(each.path)[0], each.weight)
+            merge_file(places, each.path, each.weight)
