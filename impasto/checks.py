@@ -23,7 +23,7 @@ SIDES = 8
 """Every known base needs sides that are multiples of this."""
 
 HASTENED = ("lora", "lora-fa", "dylora")
-"""The kinds of adapters that LoRA+ is defined for."""
+"""The kinds of adapters that are plain LoRA in files; LoRA+ is defined for them."""
 
 FACTOR_LEAST = 0.1
 """A learning rate up to this is probably no factor."""
@@ -34,7 +34,7 @@ _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", 
 def check(config: RunConfig, source: Source | None = None) -> list[Problem]:
     """All that keeps a run from starting as far as settings and folders tell."""
     source = source or Source()
-    rules = (_name, _length, _learning, _installed, _sizes, _shown, _pictures, _model, _adapters, _output)
+    rules = (_name, _length, _layout, _learning, _installed, _sizes, _shown, _pictures, _model, _adapters, _output)
     found = [each for rule in rules for each in rule(config)]
     return [Problem(code, what, source.place(key), _spelt(fix, key, source)) for code, key, what, fix in found]
 
@@ -100,6 +100,17 @@ def _length(config: RunConfig) -> Found:
     if isinstance(schedule, CosineRestarts) and schedule.cycles > steps:
         what = f"{schedule.cycles} cycles do not fit into {steps} steps"
         yield "E-CFG-021", ("optim", "schedule", "cycles"), what, "cycles = 1"
+
+
+def _layout(config: RunConfig) -> Found:
+    """diffusers' layout is for plain LoRA."""
+    adapter, key = config.adapter, ("save", "layout")
+    if config.save.layout == "kohya":
+        return
+    if adapter.kind not in HASTENED or getattr(adapter, "decompose", False) or adapter.train_norm:
+        other = "norms" if adapter.train_norm else "DoRA" if adapter.kind == "lora" else f"kind {adapter.kind}"
+        what = f"diffusers' layout is for plain LoRA, and this adapter has {other}, which only Kohya's layout can hold"
+        yield "E-CFG-170", key, what, 'layout = "kohya"'
 
 
 def _learning(config: RunConfig) -> Found:

@@ -162,7 +162,9 @@ def extract(
 
 
 @app.command
-def convert(file: Path, /, *, to: Literal["kohya", "peft"], base: str | None = None, out: Path | None = None) -> None:
+def convert(
+    file: Path, /, *, to: Literal["kohya", "diffusers"], base: str | None = None, out: Path | None = None
+) -> None:
     """Write a plain LoRA with other names for its layers. Its numbers stay the same to the bit.
 
     Parameters
@@ -170,11 +172,11 @@ def convert(file: Path, /, *, to: Literal["kohya", "peft"], base: str | None = N
     file
         An adapter file.
     to
-        kohya: the names of Kohya's scripts, which most programs read; peft: those of diffusers and PEFT.
+        kohya: the names of Kohya's scripts, which most programs read; diffusers: those of diffusers and PEFT.
     base
         The base the adapter belongs to, pocket or a folder, if its layers are not those of Stable Diffusion 1.x.
     out
-        The file to write; if not given, FILE-kohya.safetensors or FILE-peft.safetensors beside FILE.
+        The file to write; if not given, FILE-kohya.safetensors or FILE-diffusers.safetensors beside FILE.
     """
     target = _free(out or file.with_name(f"{file.stem}-{to}.safetensors"))
     from impasto.weights.convert import convert as converted

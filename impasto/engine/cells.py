@@ -15,7 +15,6 @@ from impasto.families.config import Model
 from impasto.families.detect import Card
 from impasto.families.family import Family
 from impasto.store import Recipe, Store
-from impasto.weights import file
 from impasto.weights.merge import lent, merge_all
 
 FORMAT = 1
@@ -65,9 +64,8 @@ def draw(
 def _drawn(cells: Sequence[Cell], family: Family, compute: Compute, card: Card) -> list[tuple[Cell, bytes]]:
     """Cells of one adapter at one strength; the base is as it was afterwards, to the bit."""
     adapter, strength = cells[0].adapter, cells[0].strength
-    tensors = file.load(adapter)[0] if adapter else {}
     targets = {target.name: target for target in family.targets()}
-    with lent(targets, adapter, tensors, strength):
+    with lent(targets, adapter, strength):
         return [(cell, preview.png(preview.draw(family, compute, cell.prompt, card))) for cell in cells]
 
 

@@ -68,6 +68,10 @@ class Save(Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp16"
     """Precision of the adapter files. Checkpoints are always fp32."""
 
+    layout: Literal["kohya", "diffusers"] = "kohya"
+    """How the layers are named in adapter files. kohya: as Kohya's scripts do, which most programs read; diffusers: as
+    diffusers and PEFT do, for plain LoRA and without T5's layers, with the scale inside the factors."""
+
     proof: Literal["every", "final", "off"] = "every"
     """When a written file is loaded again through diffusers on a fresh base, its layers counted, a picture compared."""
 

@@ -33,9 +33,10 @@ from impasto.errors import ConfigError, Problem, Stopped, UserError
 from impasto.families import detect
 from impasto.families.detect import Card
 from impasto.families.family import Family
+from impasto.families.names import T5
 from impasto.store import Store, default_root
-from impasto.weights import file, starting
-from impasto.weights.merge import merge_all
+from impasto.weights import layouts, starting
+from impasto.weights.merge import by_layer, merge_all
 
 
 def train(
@@ -211,9 +212,14 @@ class Fleet:
 
 def _has_layers(config: RunConfig, family: Family) -> None:
     """Raise ConfigError when blocks or rules do not fit this base, or leave no layer to train."""
-    if not adapters.seats(config.adapter, trained(config, family.targets())):
+    seats = adapters.seats(config.adapter, trained(config, family.targets()))
+    if not seats:
         what, fix = "no layer gets an adapter: nothing would be trained", "see `impasto layers` and open some"
         raise ConfigError(Problem("E-CFG-134", what, "adapter", fix))
+    if config.save.layout == "diffusers" and any(seat.target.encoder == T5 for seat in seats):
+        what = "T5 is trained, and diffusers loads no adapters of it, so its layout has no names for them"
+        fix = 'adapter.rules = [{ match = "^lora_te3_", skip = true }], or save.layout = "kohya"'
+        raise ConfigError(Problem("E-CFG-171", what, "save.layout", fix))
 
 
 def member(
@@ -226,7 +232,7 @@ def member(
     """
     start, sizes, begun = config.adapter.start, None, None
     if start is not None:
-        begun = file.load(start.path)[0] if saved is None else saved
+        begun = layouts.load(start.path, family.targets()) if saved is None else by_layer(saved)
         sizes = starting.sizes(start.path, begun) if start.sizes == "file" else None
     adapter = adapters.build(config.adapter, trained(config, family.targets()), config.train.seed, sizes)
     notes = list(starting.take_over(adapter, start.path, begun)) if start and begun and saved is None else []

@@ -20,12 +20,14 @@ def draw(model: Model, prompt: Prompt, *, adapters: Sequence[tuple[Path, float]]
     Raises ModelFileError (exit code 7) when a file is no adapter of this base, naming what does not fit.
     """
     card = detect.look(model)
-    loaded = [(path, file.load(path)[0], weight) for path, weight in adapters]
+    for path, _ in adapters:
+        file.load(path)  # what is no adapter is refused before the base is read
     model = model.model_copy(update={"quantize": "none", "quantize_text_encoder": "none"})  # merged into plain weights
     compute = device.choose(Device(), model)
     family = families.load(card, model, device=compute.device, dtype=compute.dtype)
     merge_all(family.targets(), model.merged)
-    for path, tensors, weight in loaded:
-        merge_file({target.name: target for target in family.targets()}, path, tensors, weight)
+    places = {target.name: target for target in family.targets()}
+    for path, weight in adapters:
+        merge_file(places, path, weight)
     files.write(out, preview.png(preview.draw(family, compute, prompt, card)))
     return out

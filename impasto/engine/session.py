@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from impasto.events import Event, EventLog
 from impasto.families.detect import Card
 from impasto.runs import control
 from impasto.runs.folder import RunFolder
+from impasto.weights import diffusers_layout, metadata
 from impasto.weights import file as adapter_file
-from impasto.weights import metadata
 
 Show = Callable[[Path, Event], None]
 Poll = Callable[[], None]
@@ -240,11 +240,19 @@ class Session:
         facts = self.teller.facts(self.member.step, started=self._started, written=time.time(), thumbnail=picture)
         with self.member.averaged():
             about = metadata.build(self.config, facts)
-            adapter_file.write(path, self.member.adapter.tensors(), about, self.config.save.precision)
+            self._write(path, self.member.adapter, about)
         self.tell(events.Saved(step=self.member.step, file=str(path.relative_to(self.folder.path))))
         if self.config.save.proof == "every" or (self.done and self.config.save.proof == "final"):
             self._prove(path, trainer, witness)
         self.touch_clock()
+
+    def _write(self, path: Path, adapter: Adapter, about: Mapping[str, str]) -> None:
+        """Write an adapter in the layout that the settings say."""
+        tensors, more = adapter.tensors(), dict[str, str]()
+        if self.config.save.layout == "diffusers":
+            layers = [(adapter.seats[name].target, layer.held()) for name, layer in adapter.items()]
+            tensors, more = diffusers_layout.written(layers, self.card.denoiser, fold=True)
+        adapter_file.write(path, tensors, {**about, **more}, self.config.save.precision)
 
     def _thumbnail(self) -> bytes | None:
         """The newest preview of the first prompt, small; None before there is one of the adapter."""
@@ -283,7 +291,7 @@ class Session:
             path = self.folder.final_of(rank)
             with ranks.mounted(trainer, self.member, rank) as adapter:
                 noted = ranks.noted(about, rank, adapter, self.folder.final)
-                adapter_file.write(path, adapter.tensors(), noted, self.config.save.precision)
+                self._write(path, adapter, noted)
                 self.tell(events.Saved(step=self.member.step, file=path.name))
                 if self.config.save.proof != "off":
                     self._prove(path, trainer, witness, adapter)

@@ -129,6 +129,11 @@ class Card:
         return self.family not in ("sd3", "flux")
 
     @property
+    def denoiser(self) -> str:
+        """What diffusers calls the denoiser among its parts."""
+        return "transformer" if self.family in ("sd3", "flux") else "unet"
+
+    @property
     def called(self) -> Called:
         """What other programs call such a base."""
         if self.family == "sd3":

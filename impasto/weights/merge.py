@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,8 +13,7 @@ from impasto.adapters.reading import from_file
 from impasto.adapters.targets import Layer, Norm, Target
 from impasto.errors import ModelFileError, Problem
 from impasto.families.config import Merged
-from impasto.families.names import kohya_name
-from impasto.weights import file
+from impasto.weights import layouts
 
 
 def by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -24,20 +23,6 @@ def by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         name, _, kind = key.partition(".")
         held.setdefault(name, {})[kind] = value
     return held
-
-
-def called(targets: Iterable[Target], names: Collection[str]) -> dict[str, str]:
-    """What a file with layers of these names calls each of its layers, by our names for them.
-
-    Files of some programs have diffusers' own names for the U-Net of Stable Diffusion XL, `lora_unet_down_blocks_...`.
-    """
-    found = {name: name for name in names}
-    for target in targets:
-        other = kohya_name(target.part, target.path, encoder=target.encoder)
-        if target.name not in found and other in found and found[other] == other:
-            del found[other]
-            found[target.name] = other
-    return found
 
 
 @torch.no_grad()
@@ -55,38 +40,16 @@ def merge(base: Layer | Norm, held: Mapping[str, Tensor], strength: float = 1.0)
         base.bias.copy_(torch.lerp(base.bias.float(), bias.float(), strength))
 
 
-def merge_file(targets: Mapping[str, Target], path: Path, tensors: Mapping[str, Tensor], weight: float) -> None:
+def merge_file(targets: Mapping[str, Target], path: Path, weight: float) -> None:
     """Add `weight` times what the file adds to each layer, to the base in memory.
 
     Raises ModelFileError (exit code 7) when it is no adapter of this base, naming what does not fit.
     """
-    held_by = by_layer(tensors)
-    layers = {own: held_by[name] for own, name in called(targets.values(), held_by).items()}
-    strange = [name for name in layers if name not in targets]
-    if strange or not layers:
-        what = f"{len(strange)} of its {len(layers)} layers have no place in this base, among them {strange[:1]}"
-        fix = "use the base it was trained on; `impasto inspect` tells what the file is"
-        raise ModelFileError(Problem("E-MOD-040", what, str(path), fix))
-    for name, held in layers.items():
-        try:
-            merge(targets[name].base, held, weight)
-        except (KeyError, ValueError) as error:
-            fix = "use the base it was trained on"
-            raise ModelFileError(Problem("E-MOD-041", f"{name} does not fit: {error}", str(path), fix)) from None
-
-
-def merge_all(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
-    """Make a base in memory the one that the settings mean: its files, and the adapters that are part of it."""
-    if merged:
-        places = {target.name: target for target in targets}
-        for each in merged:
-            merge_file(places, each.path, file.load(each.path)[0], each.weight)
+    _merge_layers(targets, path, layouts.load(path, targets.values()), weight)
 
 
 @contextmanager
-def lent(
-    targets: Mapping[str, Target], path: Path | None, tensors: Mapping[str, Tensor], weight: float
-) -> Iterator[None]:
+def lent(targets: Mapping[str, Target], path: Path | None, weight: float) -> Iterator[None]:
     """A base in memory with a file merged into it for as long as the `with` lasts; then it is as it was, to the bit.
 
     Without a file nothing is done. Raises ModelFileError as `merge_file` does.
@@ -94,12 +57,31 @@ def lent(
     if path is None:
         yield
         return
-    touched = [targets[name].base for name in called(targets.values(), by_layer(tensors)) if name in targets]
-    before = [[(each, each.detach().clone()) for each in base.parameters(recurse=False)] for base in touched]
+    held = layouts.load(path, targets.values())
+    before = [(each, each.detach().clone()) for name in held for each in targets[name].base.parameters(recurse=False)]
     try:
-        merge_file(targets, path, tensors, weight)
+        _merge_layers(targets, path, held, weight)
         yield
     finally:
         with torch.no_grad():
-            for tensor, copy in (pair for pairs in before for pair in pairs):
+            for tensor, copy in before:
                 tensor.copy_(copy)
+
+
+def merge_all(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
+    """Make a base in memory the one that the settings mean: its files, and the adapters that are part of it."""
+    if merged:
+        places = {target.name: target for target in targets}
+        for each in merged:
+            merge_file(places, each.path, each.weight)
+
+
+def _merge_layers(
+    targets: Mapping[str, Target], path: Path, layers: Mapping[str, Mapping[str, Tensor]], weight: float
+) -> None:
+    for name, held in layers.items():
+        try:
+            merge(targets[name].base, held, weight)
+        except (KeyError, ValueError) as error:
+            fix = "use the base it was trained on"
+            raise ModelFileError(Problem("E-MOD-041", f"{name} does not fit: {error}", str(path), fix)) from None

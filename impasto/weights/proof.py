@@ -1,8 +1,9 @@
 """The proof of a file: diffusers' own loader opens it on a fresh base, every layer is counted, a picture compared.
 
-diffusers reads plain LoRA in this layout and nothing else: it refuses the other kinds, and of DoRA it takes the LoRA
-and leaves out the lengths without a word (0.42). Those files are read again by our own reader, merged into a fresh
-base, and the proof says so.
+diffusers reads plain LoRA and nothing else: it refuses the other kinds, and of DoRA it takes the LoRA and leaves out
+the lengths without a word (0.42). Those files are read again by our own reader, merged into a fresh base, and the proof
+says so. So it is with files in Kohya's layout for the families of which diffusers reads its own layout alone; in that
+one, plain LoRA of every family is put to its loader, on diffusers' own denoiser.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +24,12 @@ from impasto import families
 from impasto.adapters.reading import READERS
 from impasto.adapters.targets import Target
 from impasto.errors import ModelFileError, Problem
-from impasto.families import parts
+from impasto.families import parts, pieces
 from impasto.families.config import Model
 from impasto.families.detect import Card
 from impasto.families.precision import text_dtype
 from impasto.families.sd import Modules
-from impasto.weights import file
+from impasto.weights import diffusers_layout, file
 from impasto.weights.merge import by_layer, merge, merge_all
 
 ADAPTER = "proof"
@@ -89,14 +90,16 @@ class Prover:
         tensors, _ = file.load(path)
         wide = {self._dtype, text_dtype(self._model, self._dtype)} == {torch.float32}
         limit = LIMIT if wide else LIMIT_16_BIT
-        if not self._card.read_by_diffusers or any(key.partition(".")[2] in BEYOND for key in tensors):
+        theirs = any(key.endswith(".lora_A.weight") for key in tensors)
+        kohya_is_read = self._card.read_by_diffusers and not any(key.partition(".")[2] in BEYOND for key in tensors)
+        if not theirs and not kohya_is_read:
             return self._reread(
                 path, tensors, names, lambda fresh: _difference(path, scene(fresh), reference, limit, "impasto")
             )
         base = self._base or _Base.load(self._card, self._fresh())
         self._base = None  # whatever goes wrong below, the next proof starts from the disk
         base.open(path)
-        faults = base.faults(tensors, names)
+        faults = base.faults_of_theirs(tensors, names) if theirs else base.faults(tensors, names)
         if faults:
             raise _layers(path, faults, len(names), "diffusers")
         difference = _difference(path, scene(base.modules), reference, limit, "diffusers")
@@ -124,26 +127,50 @@ class Prover:
 
 
 @dataclass(frozen=True)
+class _Spot:
+    """A layer of diffusers' own modules."""
+
+    owner: nn.Module
+    path: str
+    module: nn.Module
+    writes: int
+    """How often its weight was written to."""
+
+    @classmethod
+    def at(cls, owner: nn.Module, path: str) -> _Spot:
+        module = owner.get_submodule(path)
+        return cls(owner, path, module, _writes(module))
+
+    @property
+    def now(self) -> nn.Module:
+        """What is there now: the layer itself, or what a loader put around it."""
+        return self.owner.get_submodule(self.path)
+
+
+@dataclass(frozen=True)
 class _Base:
     """A base fresh from disk, in the pipeline whose loader is put to the test."""
 
     modules: Modules
-    places: Mapping[str, Target]
-    owners: Mapping[str, nn.Module]
-    """The part that each layer belongs to."""
+    targets: Mapping[str, Target]
+    spots: Mapping[str, list[_Spot]]
+    """Where each layer is in diffusers' own modules."""
 
-    writes: Mapping[str, int]
-    """How often each layer's weight was written to."""
-
+    denoiser: str
     pipeline: Any
 
     @classmethod
     def load(cls, card: Card, modules: Modules) -> _Base:
         with _silence():
-            places = {target.name: target for target in families.layers(card, modules)}
-            writes = {name: _writes(target.module) for name, target in places.items()}
-            owners = {name: _owner(modules, target) for name, target in places.items()}
-            return cls(modules, places, owners, writes, families.pipeline(card, modules))
+            targets = {target.name: target for target in families.layers(card, modules)}
+            whole, modules = modules, replace(modules, unet=pieces.apart(modules.unet))
+            spots = {}
+            for name, target in targets.items():
+                if target.part == "unet":
+                    spots[name] = [_Spot.at(modules.unet, piece.path) for piece in target.pieces]
+                else:
+                    spots[name] = [_Spot.at(_owner(whole, target), target.path)]
+            return cls(modules, targets, spots, card.denoiser, families.pipeline(card, modules))
 
     def open(self, path: Path) -> None:
         """Load the file with diffusers, by its folder and name, as users do."""
@@ -166,35 +193,55 @@ class _Base:
                 found[name] = why
         return found
 
+    def faults_of_theirs(self, tensors: Mapping[str, Tensor], names: Collection[str]) -> dict[str, str]:
+        """The same for a file in diffusers' layout."""
+        found, expected = {}, set()
+        for name in names:
+            if name not in self.targets:
+                found[name] = "has no place in the base"
+                continue
+            modules = diffusers_layout.modules(self.targets[name], self.denoiser)
+            for module, spot in zip(modules, self.spots[name], strict=True):
+                expected |= {module.down, module.up}
+                if not {module.down, module.up} <= tensors.keys():
+                    found[name] = "is not in the file"
+                elif why := _taken(spot, tensors[module.down], tensors[module.up], 1.0):
+                    found[name] = why
+        return found | {name: FOREIGN for name in sorted(tensors.keys() - expected)}
+
     def restore(self) -> bool:
         """Unload the adapter; whether the base is as it was, layer by layer."""
         with _silence():
             self.pipeline.unload_lora_weights()
         return all(
-            self.owners[name].get_submodule(target.path) is target.module
-            and _writes(target.module) == self.writes[name]
-            for name, target in self.places.items()
+            spot.now is spot.module and _writes(spot.module) == spot.writes
+            for spots in self.spots.values()
+            for spot in spots
         )
 
     def _fault(self, name: str, kinds: set[str], tensors: Mapping[str, Tensor]) -> str | None:
         """Why diffusers did not take this layer over as training left it; None if it did."""
-        from peft.tuners.lora import LoraLayer
-
         if kinds != KINDS:
             return "is incomplete in the file" if kinds else "is not in the file"
-        if name not in self.places:
+        if name not in self.targets:
             return "has no place in the base"
-        target = self.places[name]
-        layer = self.owners[name].get_submodule(target.path)
-        if not isinstance(layer, LoraLayer) or ADAPTER not in layer.lora_A:
-            return "was passed over"
         down, up, alpha = (tensors[f"{name}.{kind}"] for kind in ("lora_down.weight", "lora_up.weight", "alpha"))
-        if not (_same(layer.lora_A[ADAPTER].weight, down) and _same(layer.lora_B[ADAPTER].weight, up)):
-            return "got other numbers"
-        scale, wanted = layer.scaling[ADAPTER], float(alpha) / len(down)
-        if not math.isclose(scale, wanted, rel_tol=1e-6):
-            return f"is scaled by {scale:.6g} in place of {wanted:.6g}"
-        return None
+        (spot,) = self.spots[name]
+        return _taken(spot, down, up, float(alpha) / len(down))
+
+
+def _taken(spot: _Spot, down: Tensor, up: Tensor, wanted: float) -> str | None:
+    """Why diffusers did not take these factors over; None if it did."""
+    from peft.tuners.lora import LoraLayer
+
+    layer = spot.now
+    if not isinstance(layer, LoraLayer) or ADAPTER not in layer.lora_A:
+        return "was passed over"
+    if not (_same(layer.lora_A[ADAPTER].weight, down) and _same(layer.lora_B[ADAPTER].weight, up)):
+        return "got other numbers"
+    if not math.isclose(scale := layer.scaling[ADAPTER], wanted, rel_tol=1e-6):
+        return f"is scaled by {scale:.6g} in place of {wanted:.6g}"
+    return None
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from impasto.families.config import Model
 from impasto.families.flux import Flux
 from impasto.runs.folder import RunFolder
 from impasto.weights import file
-from tests.e2e.test_sd3 import KINDS, config, of_every_kind, told, train, written
+from tests.e2e.test_sd3 import config, told, train, written
 from tests.engine import forks
 
 
@@ -30,18 +30,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     return forks.pictures(tmp_path / "pictures")
-
-
-@pytest.fixture(scope="module")
-def fleet(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return of_every_kind(base, forks.pictures(tmp_path_factory.mktemp("kinds") / "pictures"))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_adapter_trains_and_is_proven(fleet: dict[str, Path], kind: str) -> None:
-    (proof,) = told(fleet[kind], events.Proven)
-    assert (proof.reader, proof.matched) == ("impasto", proof.expected)
-    assert proof.difference < 1 / 255
 
 
 @pytest.mark.parametrize(("dev", "architecture"), [(True, "flux-1-dev/lora"), (False, "flux-1-schnell/lora")])

@@ -174,5 +174,5 @@ def test_an_adapter_of_xl_with_the_names_of_diffusers_is_merged_alike(tmp_path: 
         )
     wanted = layers(tmp_path / "new-a.safetensors", folder)
     assert_same(layers(tmp_path / "new-b.safetensors", folder), wanted)
-    merge_file(targets, tmp_path / "b.safetensors", tensors, 1.0)
+    merge_file(targets, tmp_path / "b.safetensors", 1.0)
     assert_same(targets, wanted)

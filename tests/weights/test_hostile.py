@@ -79,7 +79,7 @@ COMMANDS = [
     ["inspect"],
     ["weights", "norms"],
     ["weights", "resize", "--rank", "2"],
-    ["weights", "convert", "--to", "peft"],
+    ["weights", "convert", "--to", "diffusers"],
 ]
 
 
