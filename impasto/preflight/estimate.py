@@ -112,7 +112,7 @@ class Phases:
     @property
     def peak(self) -> float:
         """The most of them."""
-        return max(astuple(self))
+        return float(max(astuple(self)))
 
 
 def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int | None) -> Phases:
