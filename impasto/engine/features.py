@@ -78,11 +78,12 @@ def _edges(grey: NDArray[np.float64]) -> NDArray[np.float64]:
     """[CELLS * CELLS * TURNS]; the square root keeps one hard edge from being everything."""
     down, across = np.gradient(grey)
     strength, turn = np.maximum(np.hypot(down, across) - GRAIN, 0.0), np.arctan2(down, across) % np.pi
-    at = np.minimum((turn / np.pi * TURNS).astype(int), TURNS - 1)
+    place = turn / np.pi * TURNS
+    below = np.floor(place).astype(int)
+    rows, columns = np.indices(grey.shape) // (SIDE // CELLS)
     found = np.zeros((CELLS, CELLS, TURNS))
-    step = SIDE // CELLS
-    rows, columns = np.indices(grey.shape) // step
-    np.add.at(found, (rows, columns, at), strength)
+    for at, share in ((below, 1 - (place - below)), (below + 1, place - below)):  # both neighbours, round the circle
+        np.add.at(found, (rows, columns, at % TURNS), strength * share)
     flat: NDArray[np.float64] = np.sqrt(found).ravel()
     return flat
 
