@@ -76,24 +76,11 @@ def written(folder: Path) -> dict[str, torch.Tensor]:
     return file.load(folder / f"{folder.name}.safetensors")[0]
 
 
-def of_every_kind(base: Path, pictures: Path) -> dict[str, Path]:
-    """A run of each kind, side by side on one base."""
-    adapters = {
-        kind: {"kind": "lora" if kind == "dora" else kind, **sizes, "targets": {"text_encoder": False}}
-        for kind, sizes in KINDS.items()
-    }
-    runs = [config(base, pictures, kind, adapter=adapter) for kind, adapter in adapters.items()]
-    return dict(zip(KINDS, impasto.train(runs, cache=pictures.parent / "cache"), strict=True))
-
-
-@pytest.fixture(scope="module")
-def fleet(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return of_every_kind(base, forks.pictures(tmp_path_factory.mktemp("kinds") / "pictures"))
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_adapter_trains_and_is_proven(fleet: dict[str, Path], kind: str) -> None:
-    (proof,) = told(fleet[kind], events.Proven)
+def test_every_kind_of_adapter_trains_and_is_proven(base: Path, pictures: Path, kind: str) -> None:
+    adapter = {"kind": "lora" if kind == "dora" else kind, **KINDS[kind], "targets": {"text_encoder": False}}
+    folder = train(config(base, pictures, kind, adapter=adapter), pictures)
+    (proof,) = told(folder, events.Proven)
     assert proof.reader == "impasto"
     assert proof.matched == proof.expected > 0
     assert proof.difference < 1 / 255
@@ -187,7 +174,7 @@ def test_a_run_on_a_single_file_is_the_run_on_the_folder(base: Path, pictures: P
     one = tiny.single_file(base, pictures.parent / "one.safetensors")
     single = {"path": str(one), "config_path": str(base), "precision": "fp32"}
     quiet = {"precision": "fp32", "proof": "off"}
-    runs = [config(base, pictures, "folder", save=quiet), config(base, pictures, "file", model=single)]
+    runs = [config(base, pictures, "folder", save=quiet), config(base, pictures, "file", model=single, save=quiet)]
     held = [written(train(run, pictures)) for run in runs]
     assert held[0].keys() == held[1].keys()
     assert all(torch.allclose(value, held[1][name], atol=1e-4) for name, value in held[0].items())
