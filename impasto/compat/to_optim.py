@@ -13,6 +13,9 @@ _ADAM = {"weight_decay": "weight_decay", "eps": "eps", "betas": ("beta1", "beta2
 _PRODIGY = {**_ADAM, "beta3": "beta3", "d0": "d0", "d_coef": "d_coef", "growth_rate": "growth_rate",
             "use_bias_correction": "bias_correction", "safeguard_warmup": "safeguard_warmup"}  # fmt: skip
 _DADAPT = {"weight_decay": "weight_decay", "d0": "d0", "growth_rate": "growth_rate"}
+_DADAPT_ADAN = {**_DADAPT, "betas": "betas"}
+_DADAPT_ADAM = {**_DADAPT_ADAN, "use_bias_correction": "bias_correction"}
+_DADAPT_LION = {"weight_decay": "weight_decay", "d0": "d0", "betas": "betas"}
 _FREE = {"weight_decay": "weight_decay", "r": "r", "betas": ("momentum", "beta2"), "momentum": "momentum"}
 _SGD = {"weight_decay": "weight_decay", "momentum": "momentum", "nesterov": "nesterov"}
 
@@ -21,14 +24,14 @@ OPTIMIZERS: Mapping[str, tuple[dict[str, Any], Mapping[str, Any]]] = {
     "adamw8bit": ({"kind": "adamw-8bit"}, _ADAM),
     "lion": ({"kind": "lion"}, {"weight_decay": "weight_decay", "betas": ("beta1", "beta2")}),
     "sgdnesterov": ({"kind": "sgd"}, _SGD),
-    "dadaptation": ({"kind": "d-adaptation"}, _DADAPT),
-    "dadaptadam": ({"kind": "d-adaptation"}, _DADAPT),
-    "dadaptadampreprint": ({"kind": "d-adaptation"}, _DADAPT),
+    "dadaptation": ({"kind": "d-adaptation"}, _DADAPT_ADAM),
+    "dadaptadam": ({"kind": "d-adaptation"}, _DADAPT_ADAM),
+    "dadaptadampreprint": ({"kind": "d-adaptation"}, _DADAPT_ADAM),
     "dadaptadagrad": ({"kind": "d-adaptation", "rule": "adagrad"}, _DADAPT),
-    "dadaptlion": ({"kind": "d-adaptation", "rule": "lion"}, _DADAPT),
+    "dadaptlion": ({"kind": "d-adaptation", "rule": "lion"}, _DADAPT_LION),
     "dadaptsgd": ({"kind": "d-adaptation", "rule": "sgd"}, _DADAPT),
-    "dadaptadan": ({"kind": "d-adaptation", "rule": "adan"}, _DADAPT),
-    "dadaptadanip": ({"kind": "d-adaptation", "rule": "adan-ip"}, _DADAPT),
+    "dadaptadan": ({"kind": "d-adaptation", "rule": "adan"}, _DADAPT_ADAN),
+    "dadaptadanip": ({"kind": "d-adaptation", "rule": "adan-ip"}, _DADAPT_ADAN),
     "prodigy": ({"kind": "prodigy"}, _PRODIGY),
     "adafactor": ({"kind": "adafactor"}, {"weight_decay": "weight_decay", "beta1": "momentum",
                                           "clip_threshold": "clip_threshold", "scale_parameter": "scale_parameter",
@@ -103,7 +106,7 @@ def _optimizer(desk: Desk) -> str:
         desk.lost("optimizer_type", f"{why} stands in")
         for setting, value in _pairs(chosen):
             desk.set(setting, value, f"in place of {named}")
-        return _options(desk, OPTIMIZERS[chosen["kind"].replace("d-adaptation", "dadaptation")][1], chosen["kind"])
+        return _options(desk, OPTIMIZERS[chosen["kind"]][1], chosen["kind"])
     if key in EIGHT_BIT or named.startswith(LIBRARIES) or "." not in named:
         name = f"bitsandbytes.optim.{EIGHT_BIT[key]}" if key in EIGHT_BIT else named
         desk.put("optimizer_type", ("optim.optimizer.kind", "library"), ("optim.optimizer.name", name), plain=True)

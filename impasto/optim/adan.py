@@ -23,12 +23,14 @@ class DAdaptAdan(torch.optim.Optimizer):
 
     def __init__(
         self, groups: Sequence[dict[str, Any]], *,
-        lr: float = 1.0, d0: float = 1e-6, growth_rate: float = inf, weight_decay: float = 0.02, inner: bool = False,
+        lr: float = 1.0, betas: Sequence[float] = BETAS, d0: float = 1e-6, growth_rate: float = inf,
+        weight_decay: float = 0.02, inner: bool = False,
     ) -> None:  # fmt: skip
         """`inner`: estimate by the products of the gradients with their sum so far, as the published Adam does, in
         place of the lengths of both, as its preprint did.
         """
         super().__init__(groups, {"lr": lr, "d": d0, "seen": 0.0})
+        self._betas = betas
         self._growth_rate = growth_rate
         self._decay = weight_decay
         self._inner = inner
@@ -38,7 +40,7 @@ class DAdaptAdan(torch.optim.Optimizer):
         """Waits for the device once: the estimate is a plain number."""
         first = self.param_groups[0]
         d, rate = first["d"], first["lr"]
-        keep = BETAS[2]
+        keep = self._betas[2]
         sums = torch.stack([self._follow(each, d * rate) for group in self.param_groups for each in group["params"]])
         inner, apart, length, total = sums.double().sum(0).tolist()
         seen = keep * first["seen"] + (1 - keep) * d * rate * (inner if self._inner else d * rate * apart)
@@ -60,7 +62,7 @@ class DAdaptAdan(torch.optim.Optimizer):
         if not state:
             state.update({name: torch.zeros_like(parameter) for name in ("mean", "change", "square", "sum")})
             state["last"] = grad.clone()
-        first, second, third = BETAS
+        first, second, third = self._betas
         apart = grad - state["last"]
         state["last"].copy_(grad)
         inner = (grad * state["sum"] / (state["square"].sqrt() + EPS)).sum()
@@ -74,5 +76,5 @@ class DAdaptAdan(torch.optim.Optimizer):
 
     def _move(self, parameter: Tensor, rate: float) -> None:
         state = self.state[parameter]
-        step = (state["mean"] + BETAS[1] * state["change"]) / (state["square"].sqrt() + EPS)
+        step = (state["mean"] + self._betas[1] * state["change"]) / (state["square"].sqrt() + EPS)
         parameter.sub_(step).div_(1 + rate * self._decay)

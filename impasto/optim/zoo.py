@@ -83,7 +83,7 @@ def d_adaptation(flat: FlatParameters, config: settings.DAdaptation) -> Adapted:
     match config.rule:
         case "adam":
             rule = library.DAdaptAdam
-            options["weight_decouple"] = True
+            options |= {"weight_decouple": True, "bias_correction": config.bias_correction}
         case "adagrad":
             rule = library.DAdaptAdaGrad
         case "lion":
@@ -96,6 +96,8 @@ def d_adaptation(flat: FlatParameters, config: settings.DAdaptation) -> Adapted:
             options["inner"] = config.rule == "adan-ip"
         case _:
             assert_never(config.rule)
+    if config.betas is not None:
+        options["betas"] = config.betas
     return Adapted(flat, partial(_alone, rule, options), whole=True)
 
 

@@ -38,6 +38,7 @@ KINDS: dict[str, tuple[Optimizer, float]] = {
     "prodigy, slowly": (Prodigy(growth_rate=1.5, safeguard_warmup=True, d0=1e-3), 1.0),
     "d-adaptation, adam": (DAdaptation(weight_decay=0.01), 1.0),
     "d-adaptation, adagrad": (DAdaptation(rule="adagrad"), 1.0),
+    "d-adaptation, adam, corrected": (DAdaptation(betas=(0.8, 0.99), bias_correction=True, growth_rate=1.5), 1.0),
     "d-adaptation, adan": (DAdaptation(rule="adan", growth_rate=1.5), 1.0),
     "d-adaptation, adan-ip": (DAdaptation(rule="adan-ip", weight_decay=0.02), 1.0),
     "d-adaptation, lion": (DAdaptation(rule="lion"), 1.0),

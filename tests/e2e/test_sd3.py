@@ -147,7 +147,7 @@ def test_a_run_on_a_single_file_is_the_run_on_the_folder(base: Path, pictures: P
     one = tiny.single_file(base, pictures.parent / "one.safetensors")
     single = {"path": str(one), "config_path": str(base), "precision": "fp32"}
     quiet = {"precision": "fp32", "proof": "off"}
-    runs = [config(base, pictures, "folder", save=quiet), config(base, pictures, "file", model=single)]
+    runs = [config(base, pictures, "folder", save=quiet), config(base, pictures, "file", model=single, save=quiet)]
     held = [written(train(run, pictures)) for run in runs]
     assert held[0].keys() == held[1].keys()
     assert all(torch.allclose(value, held[1][name], atol=1e-4) for name, value in held[0].items())

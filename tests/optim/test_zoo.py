@@ -153,7 +153,7 @@ def test_prodigy_is_the_papers(correct: bool) -> None:
 
 @pytest.mark.parametrize("rule", ["adan", "adan-ip"])
 def test_adan_is_the_papers_and_its_rate_is_found_by_the_authors_estimates(rule: Literal["adan", "adan-ip"]) -> None:
-    b1, b2, b3, d0 = 0.02, 0.08, 0.01, 1e-3  # as Adan's paper has them: what of the newest is taken in
+    b1, b2, b3, d0 = 0.1, 0.08, 0.05, 1e-3  # as Adan's paper has them: what of the newest is taken in
     m, v, n, s, last = (np.zeros(29) for _ in range(5))
     seen, d = 0.0, d0
     estimates = []
@@ -179,7 +179,8 @@ def test_adan_is_the_papers_and_its_rate_is_found_by_the_authors_estimates(rule:
         return w
 
     wanted = in_float64(step)
-    found, rates = ours(DAdaptation(rule=rule, d0=d0, growth_rate=1.3, weight_decay=0.02), 1.0)
+    betas = (1 - b1, 1 - b2, 1 - b3)
+    found, rates = ours(DAdaptation(rule=rule, betas=betas, d0=d0, growth_rate=1.3, weight_decay=0.02), 1.0)
     close(found, wanted, 2e-5)
     assert rates == pytest.approx(estimates, rel=1e-4)
     assert rates[-1] > 50 * d0
@@ -236,6 +237,9 @@ def test_a_step_waits_for_nothing(config: Optimizer) -> None:
         ({"optimizer": Library(name="ScheduleFreeSGD"), "schedule": Cosine()}, "constant rate"),
         ({"optimizer": Prodigy(), "unet_learning_rate": 0.5}, "one rate for all parts"),
         ({"optimizer": Prodigy(), "learning_rate_scale": "sqrt"}, "for this batch size"),
+        ({"optimizer": {"kind": "d-adaptation", "rule": "adan", "betas": [0.9, 0.99]}}, "has 3 betas, and 2 are given"),
+        ({"optimizer": {"kind": "d-adaptation", "rule": "sgd", "betas": [0.9]}}, "has no betas"),
+        ({"optimizer": {"kind": "d-adaptation", "rule": "lion", "bias_correction": True}}, "no bias_correction"),
     ],
 )
 def test_what_an_optimizer_does_not_go_with_is_refused(settings: dict[str, Any], words: str) -> None:
