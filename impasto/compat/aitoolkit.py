@@ -215,8 +215,6 @@ def previews(desk: Desk) -> None:
         if every := desk.whole("sample.sample_every"):
             desk.put("sample.sample_every", ("preview.every_steps", every))
         desk.put("train.skip_first_sample", ("preview.at_start", not desk.flag("train.skip_first_sample")))
-        if desk.recipe.base == "flux" and desk.number("sample.guidance_scale"):
-            desk.lost("sample.guidance_scale", "for such a base it is what the base is told, not how far words pull")
         if desk.recipe.base not in ("flux", "sd3") and desk.text("sample.sampler") not in (None, "ddim"):
             desk.lost("sample.sampler", "ddim stands in: the nearest without further dice")
         if desk.whole("sample.sample_start_step"):
@@ -252,7 +250,7 @@ def _prompt(desk: Desk, given: Mapping[str, Any], at: int) -> dict[str, Any]:
         one["steps"] = min(1000, max(1, int(steps)))
     scale = number("guidance_scale")
     if scale is not None:
-        one["guidance"] = 1 if desk.recipe.base == "flux" else tidy(scale)
+        one["embedded_guidance" if desk.recipe.base == "flux" else "guidance"] = tidy(scale)
     one["sampler"] = "euler" if desk.recipe.base in ("flux", "sd3") else "ddim"
     return one
 

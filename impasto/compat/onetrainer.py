@@ -250,10 +250,7 @@ def _prompt(desk: Desk, at: str) -> dict[str, Any] | None:
         desk.done(f"{at}diffusion_steps", "same", "", settings=["preview.prompts.steps"])
     scale = desk.number(f"{at}cfg_scale")
     if scale is not None and desk.recipe.base == "flux":
-        desk.lost(
-            f"{at}cfg_scale", "for such a base it is what the base is told, not how far words pull; see the prompt"
-        )
-        one["guidance"] = 1
+        desk.lost(f"{at}cfg_scale", "whether the base is told it, or words are followed so much, is not documented")
     elif scale is not None:
         one["guidance"] = tidy(as_number(scale))
         desk.done(f"{at}cfg_scale", "same", "", settings=["preview.prompts.guidance"])

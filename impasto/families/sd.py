@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from impasto.adapters.targets import Target
 from impasto.data.batch import Conditioning
-from impasto.families import loading, sound, text
+from impasto.families import loading, sound, t5_tokens, text
 from impasto.families.card import Card, Name, Part, numbers
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
@@ -202,11 +202,8 @@ def _tokenizer(card: Card, part: Part) -> Any:
     lies = part if card.original else card.weights(part).parent.name
     folder = lies.replace("text_encoder", "tokenizer")
     if part == "text_encoder_3":
-        if card.family == "flux":
-            folder = "tokenizer_2"  # its folders have no third
-        if not (card.tokenizers / folder).is_dir():
-            return text.own_t5_tokenizer()
-        return AutoTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)
+        own = t5_tokens.folder_of(card)
+        return AutoTokenizer.from_pretrained(str(own), local_files_only=True) if own else text.own_t5_tokenizer()
     return CLIPTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)
 
 

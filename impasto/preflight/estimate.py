@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from math import prod
 from typing import assert_never
 
@@ -112,7 +112,7 @@ class Phases:
     @property
     def peak(self) -> float:
         """The most of them."""
-        return float(max(astuple(self)))
+        return max(self.load, self.prepare, self.train, self.prove)
 
 
 def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int | None) -> Phases:
@@ -120,14 +120,15 @@ def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int
     gpu = on_gpu(config)
     program = 0 if gpu else PROGRAM
     held = {"fp32": 4, "bf16": 2, "fp16": 2, "auto": 2 if gpu else 4}[config.model.precision]
-    parts = [part for part in card.configs if part != "vae" and part not in card.encoders]
-    denoiser = sum(_count(card, part) for part in parts)
+    unet = _entries(card, "unet")
+    denoiser = sum(prod(each.shape) for each in unet.values())
     encoders = sum(_count(card, part) for part in card.encoders) * held
     weights = denoiser * {"none": held, "fp8": 1, "int8": 1, "nf4": 0.55}[config.model.quantize]
-    mapped = 0 if gpu else sum(each.stop - each.start for part in parts for each in _entries(card, part).values())
+    mapped = 0 if gpu else sum(each.stop - each.start for each in unet.values())
     vae = _count(card, "vae") * 4
     encoding = area * max(_widths(card, ["vae"])[:1]) * ENCODED
-    outputs = sum(activations.outputs(shapes(card, part), card.configs[part], area / card.factor**2) for part in parts)
+    kept = {name: each.shape for name, each in unet.items()}
+    outputs = activations.outputs(kept, card.configs["unet"], area / card.factor**2)
     step = batch * outputs * held * activations.KEPT[config.model.gradient_checkpointing]
     state = (numbers or 0) * (8 + _state(config.optim.optimizer) + (4 if config.optim.ema else 0))
     proves = config.save.proof != "off"
