@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from impasto import objectives
 from impasto.compat.export import Exported
 from impasto.compat.tables import SCHEDULES
 from impasto.compat.to_objective import LOSSES
@@ -24,7 +25,7 @@ NAMES = {
 
 def objective(made: Exported, config: RunConfig) -> None:
     """All of it."""
-    aim = config.objective
+    aim = objectives.as_made(config.objective, flow=made.base in ("flux", "sd3"), by_size=made.base == "flux")
     _levels(made, aim)
     _noise(made, aim.noise)
     loss = aim.loss
@@ -38,6 +39,14 @@ def objective(made: Exported, config: RunConfig) -> None:
             made.put("debiased_estimation_loss", True)
         case aims.NoiseLike():
             made.put("scale_v_pred_loss_like_noise_pred", True)
+        case aims.OfPicture() if made.base == "sd3":
+            pass  # it is what is trained there
+        case aims.CosineWeight() if made.base == "sd3" and aim.weighting.of_picture:
+            made.put("weighting_scheme", "cosmap")
+        case aims.Unweighted() if made.base == "sd3" and isinstance(aim.timesteps, aims.Uniform):
+            made.put("weighting_scheme", "sigma_sqrt")
+        case aims.Unweighted() if made.base == "sd3":
+            made.lose("objective.weighting.kind = none", "there the error is that of the clean picture")
         case aims.Unweighted():
             pass
         case _:
