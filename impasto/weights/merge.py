@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -44,7 +45,13 @@ def merge_file(targets: Mapping[str, Target], path: Path, weight: float) -> None
 
     Raises ModelFileError (exit code 7) when it is no adapter of this base, naming what does not fit.
     """
-    for name, held in layouts.load(path, targets.values()).items():
+    _merge(targets, path, layouts.load(path, targets.values()), weight)
+
+
+def _merge(
+    targets: Mapping[str, Target], path: Path, layers: Mapping[str, Mapping[str, Tensor]], weight: float
+) -> None:
+    for name, held in layers.items():
         try:
             merge(targets[name].base, held, weight)
         except (KeyError, ValueError) as error:
@@ -58,3 +65,25 @@ def merge_all(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
         places = {target.name: target for target in targets}
         for each in merged:
             merge_file(places, each.path, each.weight)
+
+
+@contextmanager
+def lent(targets: Mapping[str, Target], path: Path | None, weight: float) -> Iterator[None]:
+    """A base in memory with a file merged into it for as long as the `with` lasts; then it is as it was, to the bit.
+
+    Without a file nothing is done. Raises ModelFileError as `merge_file` does.
+    """
+    if path is None:
+        yield
+        return
+    layers = layouts.load(path, targets.values())
+    before = [
+        [(each, each.detach().clone()) for each in targets[name].base.parameters(recurse=False)] for name in layers
+    ]
+    try:
+        _merge(targets, path, layers, weight)
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, copy in (pair for pairs in before for pair in pairs):
+                tensor.copy_(copy)
