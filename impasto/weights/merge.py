@@ -45,7 +45,26 @@ def merge_file(targets: Mapping[str, Target], path: Path, weight: float) -> None
 
     Raises ModelFileError (exit code 7) when it is no adapter of this base, naming what does not fit.
     """
-    _merge_layers(targets, path, layouts.load(path, targets.values()), weight)
+    _merge(targets, path, layouts.load(path, targets.values()), weight)
+
+
+def _merge(
+    targets: Mapping[str, Target], path: Path, layers: Mapping[str, Mapping[str, Tensor]], weight: float
+) -> None:
+    for name, held in layers.items():
+        try:
+            merge(targets[name].base, held, weight)
+        except (KeyError, ValueError) as error:
+            fix = "use the base it was trained on"
+            raise ModelFileError(Problem("E-MOD-041", f"{name} does not fit: {error}", str(path), fix)) from None
+
+
+def merge_all(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
+    """Make a base in memory the one that the settings mean: its files, and the adapters that are part of it."""
+    if merged:
+        places = {target.name: target for target in targets}
+        for each in merged:
+            merge_file(places, each.path, each.weight)
 
 
 @contextmanager
@@ -57,31 +76,14 @@ def lent(targets: Mapping[str, Target], path: Path | None, weight: float) -> Ite
     if path is None:
         yield
         return
-    held = layouts.load(path, targets.values())
-    before = [(each, each.detach().clone()) for name in held for each in targets[name].base.parameters(recurse=False)]
+    layers = layouts.load(path, targets.values())
+    before = [
+        [(each, each.detach().clone()) for each in targets[name].base.parameters(recurse=False)] for name in layers
+    ]
     try:
-        _merge_layers(targets, path, held, weight)
+        _merge(targets, path, layers, weight)
         yield
     finally:
         with torch.no_grad():
-            for tensor, copy in before:
+            for tensor, copy in (pair for pairs in before for pair in pairs):
                 tensor.copy_(copy)
-
-
-def merge_all(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
-    """Make a base in memory the one that the settings mean: its files, and the adapters that are part of it."""
-    if merged:
-        places = {target.name: target for target in targets}
-        for each in merged:
-            merge_file(places, each.path, each.weight)
-
-
-def _merge_layers(
-    targets: Mapping[str, Target], path: Path, layers: Mapping[str, Mapping[str, Tensor]], weight: float
-) -> None:
-    for name, held in layers.items():
-        try:
-            merge(targets[name].base, held, weight)
-        except (KeyError, ValueError) as error:
-            fix = "use the base it was trained on"
-            raise ModelFileError(Problem("E-MOD-041", f"{name} does not fit: {error}", str(path), fix)) from None
