@@ -34,6 +34,10 @@ class Model(Section):
     diffusers' layout; Stable Diffusion 1.x, 2.x, XL or 3, and FLUX.1 as a folder. A relative path starts at the folder
     of the settings file, or on the command line at the current folder."""
 
+    variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] | None = None
+    """Which of several kinds of weights a folder in diffusers' layout holds, as `fp16` of `model.fp16.safetensors`.
+    Unset: the plain ones, or those of 16 bits where no others are."""
+
     vae_path: FilePath | None = None
     """Another VAE than the base's own: a `.safetensors` file or a folder. Checkpoints without a VAE need one."""
 

@@ -10,20 +10,15 @@ from typing import Any
 
 from impasto import pocket
 from impasto.errors import ModelFileError, Problem
-from impasto.families import original
+from impasto.families import original, shards
 from impasto.families.card import ENCODERS, TITLES, Card, Name, Part, Prediction, prediction_of
 from impasto.families.config import Model
 from impasto.families.original import ANOTHER
+from impasto.families.shards import Files
 
 __all__ = ["Card", "Part", "look", "packaged"]
 
-WEIGHTS: Mapping[Part, tuple[str, ...]] = {
-    "unet": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
-    "vae": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
-    "text_encoder": ("model.safetensors", "model.fp16.safetensors"),
-    "text_encoder_2": ("model.safetensors", "model.fp16.safetensors"),
-    "text_encoder_3": ("model.safetensors", "model.fp16.safetensors"),
-}
+PARTS: tuple[Part, ...] = ("unet", "vae", *ENCODERS)
 TRANSFORMER = "transformer"
 """The folder of a denoiser that is a transformer, and stands where a U-Net does."""
 
@@ -117,21 +112,24 @@ def packaged(family: Name) -> dict[str, dict[str, Any]]:
 def _folder(folder: Path, model: Model) -> Card:
     configs, scheduler = _described(folder)
     family = _family(folder, configs)
-    files: dict[Part, Path] = {part: _weights(_own_folder(folder, part), part) for part in configs}
+    folders = {part: _own_folder(folder, part) for part in configs}
     if family == "flux":
-        files["text_encoder_3"] = _weights(folder / "text_encoder_2", "text_encoder_3")
-    _has_weights(files)
+        folders["text_encoder_3"] = folder / "text_encoder_2"
+    files = _all_weights(folders, model.variant)
     return _card(model, folder, family, configs, scheduler, files, tokenizers=folder)
 
 
 def _file(path: Path, model: Model) -> Card:
     found = original.look(path)
+    if model.variant is not None:
+        what, fix = "is for folders in diffusers' layout, and the base is a single file", "take it out"
+        raise ModelFileError(Problem("E-MOD-107", what, "model.variant", fix))
     given_files = _given_encoders(model) if found.family == "sd3" else {}
     if model.config_path is None:
         given = packaged(found.family)
         scheduler = given.pop("scheduler")
         given |= {} if found.unet is None else {"unet": dict(found.unet)}
-        configs: dict[Part, dict[str, Any]] = {part: given[part] for part in WEIGHTS if part in given}
+        configs: dict[Part, dict[str, Any]] = {part: given[part] for part in PARTS if part in given}
     else:
         configs, scheduler = _described(model.config_path.expanduser())
     if found.family == "sd3":
@@ -153,7 +151,8 @@ def _file(path: Path, model: Model) -> Card:
         scheduler["rescale_betas_zero_snr"] = True
     files: dict[Part, Path] = dict.fromkeys(configs, path) | given_files
     tokenizers = model.config_path.expanduser() if model.config_path is not None else None
-    return _card(model, path, found.family, configs, scheduler, files, tokenizers=tokenizers, notes=found.notes)
+    held: dict[Part, Files] = {part: (file,) for part, file in files.items()}
+    return _card(model, path, found.family, configs, scheduler, held, tokenizers=tokenizers, notes=found.notes)
 
 
 def _given_encoders(model: Model) -> dict[Part, Path]:
@@ -185,7 +184,7 @@ def _card(
     family: Name,
     configs: dict[Part, dict[str, Any]],
     scheduler: dict[str, Any],
-    files: dict[Part, Path],
+    files: dict[Part, Files],
     *,
     tokenizers: Path | None,
     notes: tuple[Problem, ...] = (),
@@ -324,33 +323,34 @@ def _has_sizes(file: Path, part: Part, values: Mapping[str, Any]) -> None:
             raise ModelFileError(Problem("E-MOD-102", what, str(file), "fetch the folder again"))
 
 
-def _weights(folder: Path, part: Part) -> Path:
-    """The file in a part's own folder that holds its weights, or should."""
-    usual = [folder / name for name in WEIGHTS[part]]
-    return next((path for path in usual if path.is_file()), usual[0])
-
-
-def _has_weights(files: Mapping[Part, Path]) -> None:
-    missing = [path for path in files.values() if not path.is_file()]
-    if missing:
-        fix = "fetch the folder again; only .safetensors weights are read, pickle files (.bin, .ckpt) are not"
-        raise ModelFileError(*(Problem("E-MOD-105", "the weights are missing", str(path), fix) for path in missing))
+def _all_weights(folders: Mapping[Part, Path], variant: str | None) -> dict[Part, Files]:
+    """The files of every part. Raises ModelFileError with all that is wrong with any."""
+    found: dict[Part, Files] = {}
+    problems: list[Problem] = []
+    for part, folder in folders.items():
+        try:
+            found[part] = shards.of(folder, part, variant)
+        except ModelFileError as error:
+            problems += error.problems
+    if problems:
+        raise ModelFileError(*problems)
+    return found
 
 
 # -- what both have ----------------------------------------------------------------------------------------------
 
 
-def _vae(path: Path, usual: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """The VAE given by `model.vae_path`: its file and its measures."""
+def _vae(path: Path, usual: dict[str, Any]) -> tuple[Files, dict[str, Any]]:
+    """The VAE given by `model.vae_path`: its files and its measures."""
     folder = path / "vae" if (path / "vae").is_dir() else path
     if folder.is_dir():
         found = _read(folder / "config.json")
         _has_sizes(folder / "config.json", "vae", found)
-        return _weights(folder, "vae"), found
+        return shards.of(folder, "vae"), found
     if not path.is_file():
         fix = "name a .safetensors file, or a folder with config.json beside the weights"
         raise ModelFileError(Problem("E-MOD-101", f"the VAE {path.absolute()} does not exist", "model.vae_path", fix))
-    return path, usual
+    return (path,), usual
 
 
 def _prediction(model: Model, scheduler: Mapping[str, Any]) -> Prediction:

@@ -42,7 +42,7 @@ CPU, GPU = (15e9, 90e9), (8e12, 250e12)
 
 def shapes(card: Card, part: Part) -> dict[str, tuple[int, ...]]:
     """The tensors of a part. Of a single file all of them that can be the part's, by their names."""
-    found = header.read(card.weights(part)).tensors
+    found = header.tensors(card.weights(part))
     prefixes: dict[str, tuple[str, ...]] = {
         "unet": ("model.diffusion_model.",),
         "vae": ("first_stage_model.",),

@@ -28,7 +28,7 @@ class Slot:
 
     shape: tuple[int, ...]
     place: Place
-    """Where it lies in its part's file."""
+    """Where it lies in its part's files."""
 
     @property
     def path(self) -> str:
@@ -41,7 +41,7 @@ class Slot:
         return self.name.rpartition(".")[2]
 
     def inside(self, reader: Reader) -> bool:
-        """Whether the file holds it, in its shape."""
+        """Whether the files hold it, in its shape."""
         entry = reader.head.tensors.get(self.place.name)
         return entry is not None and loading.fits(single_file.held(self.place, self.shape), entry.shape)
 
