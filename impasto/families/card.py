@@ -83,6 +83,9 @@ class Card:
     tokenizers: Path | None
     """The folder with the tokenizers' folders; None: CLIP's own, which comes with impasto."""
 
+    whole: bool = True
+    """Whether its weights are there; else only their heads are, which suffice for a plan."""
+
     notes: tuple[Problem, ...] = ()
     """What is odd about it and keeps nobody from training."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from impasto import pocket
 from impasto.errors import ModelFileError, Problem
-from impasto.families import original, shards
+from impasto.families import hub, original, shards
 from impasto.families.card import ENCODERS, TITLES, Card, Name, Part, Prediction, prediction_of
 from impasto.families.config import Model
 from impasto.families.original import ANOTHER
@@ -53,12 +53,19 @@ SMALL = 64
 """Latents a side of the smaller Stable Diffusion 2.x, the one that predicts noise."""
 
 
-def look(model: Model) -> Card:
-    """Read what the base model says of itself.
+def look(model: Model, *, heads: bool = False) -> Card:
+    """Read what the base model says of itself. A base on the hub is fetched; with `heads`, of its weights no more than
+    that needs.
 
     Raises ModelFileError (exit code 7), naming everything that is missing, when it is no such model.
     """
+    title, model = hub.title(model), hub.local(model, heads=heads)
+    if model.revision is not None:
+        what, fix = "is for a base that is named by an id on the hub, as org/name", "take it out"
+        raise ModelFileError(Problem("E-MOD-107", what, "model.revision", fix))
     card = _looked(model)
+    if title is not None:
+        card = replace(card, name=title, whole=not hub.is_outline(card.path))
     if card.family != "sd3" and (model.text_encoder_mask != "none"):
         what = f"{TITLES[card.family]} has no masks in its text encoders"
         raise ModelFileError(Problem("E-MOD-107", what, "model.text_encoder_mask", 'text_encoder_mask = "none"'))
