@@ -10,7 +10,7 @@ from typing import Any
 
 from impasto import pocket
 from impasto.errors import ModelFileError, Problem
-from impasto.families import hub, original, shards
+from impasto.families import hub, original, shards, strangers
 from impasto.families.card import ENCODERS, TITLES, Card, Name, Part, Prediction, prediction_of
 from impasto.families.config import Model
 from impasto.families.original import ANOTHER
@@ -117,6 +117,8 @@ def packaged(family: Name) -> dict[str, dict[str, Any]]:
 
 
 def _folder(folder: Path, model: Model) -> Card:
+    if stranger := strangers.in_folder(_read(folder / "model_index.json").get("_class_name")):
+        raise ModelFileError(Problem(stranger.code, stranger.what, str(folder), stranger.fix))
     configs, scheduler = _described(folder)
     family = _family(folder, configs)
     folders = {part: _own_folder(folder, part) for part in configs}
@@ -226,10 +228,22 @@ def _is_a_model(folder: Path, given: str) -> None:
     if folder.is_dir():
         if (folder / "model_index.json").is_file():
             return
-        what, fix = "has no model_index.json, so it is no diffusers model", "name the folder that holds unet/ and vae/"
+        what, fix = "has no model_index.json, so it is no diffusers model", _named_instead(folder)
     else:
         what, fix = "does not exist", "correct model.path, or use the built-in one: model.path = pocket"
     raise ModelFileError(Problem("E-MOD-101", f"the base model {folder.absolute()} {what}", "model.path", fix))
+
+
+def _named_instead(folder: Path) -> str:
+    """What was probably meant by a folder that is no model."""
+    if (folder.parent / "model_index.json").is_file():
+        return f"name the folder above, {folder.parent.absolute()}"
+    if inside := next((each.parent for each in sorted(folder.glob("*/model_index.json"))), None):
+        return f"name the folder in it, {inside.absolute()}"
+    files = sorted(each for each in folder.glob("*.safetensors") if not each.is_dir())
+    if len(files) == 1:
+        return f"name the file in it, {files[0].absolute()}"
+    return "name one of the files in it" if files else "name the folder that holds unet/ and vae/"
 
 
 def _described(folder: Path) -> tuple[dict[Part, dict[str, Any]], dict[str, Any]]:
