@@ -13,6 +13,7 @@ from pathlib import Path
 from impasto.config import MODEL_NAMES, RunConfig
 from impasto.data.config import Buckets, Captions, Dataset, Masks
 from impasto.errors import Problem
+from impasto.families import hub
 from impasto.optim.config import Adafactor, AdamW8bit, Library, ScheduleFree, Sgd
 from impasto.optim.schedule_config import CosineRestarts, WarmupStableDecay
 from impasto.settings.places import Key
@@ -287,7 +288,7 @@ def _model(config: RunConfig) -> Found:
     if config.model.path in MODEL_NAMES:
         return
     key, path = ("model", "path"), Path(os.path.abspath(config.model.path))
-    if not path.exists():
+    if not path.exists() and "path" not in hub.given(config.model):
         fix = nearest(path.name, MODEL_NAMES)
         yield "E-CFG-031", key, f"there is no folder or file {path}", f'path = "{fix}"' if fix else _like(path)
 

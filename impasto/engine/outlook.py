@@ -93,7 +93,7 @@ def outlook(config: RunConfig, *, total: int | None = None) -> Outlook:
 
     Raises UserError where the objective does not go with the base, or the pictures cannot be counted.
     """
-    card = detect.look(config.model)
+    card = detect.look(config.model, heads=True)
     sides = config.data.resolution or card.resolution
     width, height = sides if isinstance(sides, tuple) else (sides, sides)
     process = processes.of_scheduler(card.scheduler, card.prediction)

@@ -64,8 +64,8 @@ def grouped(problems: Sequence[Problem], most: int = 5) -> Iterator[Problem]:
 
 
 def fingerprint(store: Store, card: Card, part: Part, merged: Sequence[Merged]) -> str:
-    """Of a part of the base as it is trained on: of its file, and of the adapters that are merged into it."""
-    own = store.fingerprint(card.weights(part))
+    """Of a part of the base as it is trained on: of its files, and of the adapters that are merged into it."""
+    own = store.fingerprint(*card.weights(part))
     if not merged:
         return own
     return sha256(canonical([own, [[store.fingerprint(each.path), each.weight] for each in merged]])).hexdigest()
@@ -87,7 +87,7 @@ class Source:
         self._learns_words = "text_encoder" in part_rates(config)
         self._vae: ImageEncoder | None = None
         self._one_at_a_time = Lock()
-        self._vae_print = store.fingerprint(card.weights("vae"))
+        self._vae_print = store.fingerprint(*card.weights("vae"))
         self._text_print = "+".join(
             dict.fromkeys(fingerprint(store, card, part, config.model.merged) for part in card.encoders)
         )

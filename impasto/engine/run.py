@@ -30,7 +30,7 @@ from impasto.engine.signals import StopRequest
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
 from impasto.errors import ConfigError, Problem, Stopped, UserError
-from impasto.families import detect
+from impasto.families import detect, hub
 from impasto.families.detect import Card
 from impasto.families.family import Family
 from impasto.families.names import T5
@@ -63,8 +63,15 @@ def train(
         raise ConfigError(*dict.fromkeys(problems))
     stop, store = StopRequest(), Store(cache or default_root(os.environ))
     failures: list[UserError] = []
+    asked = [opening.asked(each) for each in configs]
+    configs = [opening.pinned(each, restart=restart) for each in configs]
+    for config in configs:
+        hub.local(config.model)  # hours, perhaps: before there is a run
     with stop.listening(), ExitStack() as held:
         sessions = [held.enter_context(opening.opened(each, allow, restart, show)) for each in configs]
+        for session, ids in zip(sessions, asked, strict=True):
+            if ids and opening.HUB not in session.folder.record():
+                session.folder.update_record({opening.HUB: ids})
         for together in fleets(sessions):
             failures += Fleet(together, store, stop, strict=strict).train()
     if failures:

@@ -31,8 +31,17 @@ class Model(Section):
 
     path: Annotated[str, Field(min_length=1, max_length=4096)] = "pocket"
     """The base: `pocket` (the small model that comes with impasto), a `.safetensors` checkpoint, or a folder in
-    diffusers' layout; Stable Diffusion 1.x, 2.x, XL or 3, or FLUX.1. A relative path starts at the folder of the
-    settings file, or on the command line at the current folder."""
+    diffusers' layout; Stable Diffusion 1.x, 2.x, XL or 3, or FLUX.1. A relative path starts at the folder
+    of the settings file, or on the command line at the current folder. `org/name` that is no path is fetched from the
+    Hugging Face hub, and so is one file of it, `org/name/file.safetensors`."""
+
+    revision: Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")] | None = None
+    """Of a base from the hub: a branch, a tag or a commit. Unset: `main`, as it is when the run begins; the run keeps
+    that commit."""
+
+    variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] | None = None
+    """Which of several kinds of weights a folder in diffusers' layout holds, as `fp16` of `model.fp16.safetensors`.
+    Unset: the plain ones, or those of 16 bits where no others are."""
 
     vae_path: FilePath | None = None
     """Another VAE than the base's own: a `.safetensors` file or a folder. Checkpoints without a VAE need one, as FLUX.1

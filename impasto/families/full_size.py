@@ -67,7 +67,7 @@ def published(family: Name, path: Path) -> Card:
     scheduler = configs.pop("scheduler")
     return Card(
         path=path, family=family, name=path.stem, resolution=512, step=64, factor=8, prediction="epsilon",
-        scheduler=scheduler, configs=configs, files=dict.fromkeys(configs, path), original=True, tokenizers=None,
+        scheduler=scheduler, configs=configs, files=dict.fromkeys(configs, (path,)), original=True, tokenizers=None,
     )  # fmt: skip
 
 

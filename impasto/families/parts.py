@@ -27,11 +27,9 @@ def load(card: Card, model: Model, *, dtype: torch.dtype, device: torch.device, 
     packed = not plain and {model.quantize, model.quantize_text_encoder} != {"none"}
     if packed and device.type == "mps" and "fp8" in (model.quantize, model.quantize_text_encoder):
         raise DeviceError(Problem("E-DEV-002", "mps devices have no fp8", "model.quantize", 'quantize = "int8"'))
-    # a part is read as wide as the widest, and packed in host memory: a device need never hold what does not stay
-    found = Modules.load(card, torch.promote_types(dtype, words), HOST if packed else device)
-    held_in = [(found.unet, dtype), *((encoder, words) for encoder in found.encoders)]
-    for part, held in (*held_in, (found.vae, DTYPES[model.vae_precision])):
-        nn.Module.to(part, held)  # diffusers' own warns of the layers it would keep wide, of which these have none
+    # layers are packed in host memory: a device need never hold what does not stay
+    found = Modules.load(card, dtype, HOST if packed else device, words)
+    nn.Module.to(found.vae, DTYPES[model.vae_precision])  # diffusers' own warns of layers it would keep wide
     for target in families.layers(card, found):
         _hold(target, model, device, plain=plain)
     if packed:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from impasto.adapters.targets import Target
 from impasto.data.batch import Conditioning
-from impasto.families import loading, sound, t5_tokens, text
+from impasto.families import loading, t5_tokens, text
 from impasto.families.card import Card, Name, Part, numbers
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
@@ -162,15 +162,10 @@ class Modules:
         return self.encoders[0]
 
     @classmethod
-    def load(cls, card: Card, dtype: torch.dtype, device: torch.device) -> Modules:
-        """Read the parts of `card` from disk; the VAE stays in host memory until it is used."""
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # a run has its own
-        if card.original:
-            found = loading.load(card, tuple(card.configs), dtype=dtype, device=device)
-        else:
-            found = _from_folder(card, dtype, device)
+    def load(cls, card: Card, dtype: torch.dtype, device: torch.device, words: torch.dtype | None = None) -> Modules:
+        """Read the parts of `card` from disk, text encoders in `words` or else in `dtype`; the VAE stays in host
+        memory until it is used."""
+        found = loading.load(card, tuple(card.configs), dtype=dtype, device=device, words=words)
         encoders = tuple(found[part] for part in card.encoders)
         return cls(
             found["unet"],
@@ -181,26 +176,12 @@ class Modules:
         )
 
 
-def _from_folder(card: Card, dtype: torch.dtype, device: torch.device) -> dict[Part, Any]:
-    from diffusers import AutoencoderKL
-
-    kinds = loading.kinds(card)
-    unet = loading.shaped(sound.load(card, "unet", kinds["unet"], torch_dtype=dtype))
-    found: dict[Part, Any] = {"unet": unet.to(device)}
-    for part in card.encoders:
-        found[part] = sound.load(card, part, kinds[part], dtype=dtype).to(device)
-    if card.own_vae:
-        return found | {"vae": sound.load(card, "vae", AutoencoderKL, torch_dtype=torch.float32)}
-    return found | loading.load(card, ("vae",), dtype=dtype, device=device)
-
-
 def _tokenizer(card: Card, part: Part) -> Any:
     if card.tokenizers is None:
         return text.own_t5_tokenizer() if part == "text_encoder_3" else text.own_tokenizer()
     from transformers import AutoTokenizer, CLIPTokenizer
 
-    lies = part if card.original else card.weights(part).parent.name
-    folder = lies.replace("text_encoder", "tokenizer")
+    folder = card.folder(part).replace("text_encoder", "tokenizer")
     if part == "text_encoder_3":
         own = t5_tokens.folder_of(card)
         return AutoTokenizer.from_pretrained(str(own), local_files_only=True) if own else text.own_t5_tokenizer()

@@ -58,10 +58,9 @@ def shapes(card: Card, part: Part) -> dict[str, tuple[int, ...]]:
 
 
 def _entries(card: Card, part: Part) -> dict[str, header.Entry]:
-    path = card.weights(part)
-    found = dict(header.read(path).tensors)
-    own = PREFIXES[part] if card.original and list(card.files.values()).count(path) > 1 else ("",)
-    return {name: each for name, each in found.items() if name.startswith(own)}
+    files = card.weights(part)
+    own = PREFIXES[part] if card.original and list(card.files.values()).count(files) > 1 else ("",)
+    return {name: each for name, each in header.tensors(files).items() if name.startswith(own)}
 
 
 def trained_numbers(config: RunConfig, card: Card) -> int | None:

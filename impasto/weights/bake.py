@@ -91,7 +91,7 @@ def bake(
         job = _Job(found, adapters, precision)
         left_out = [] if found.card.original else _bake_folder(job, out.absolute())
         if found.card.original:
-            _bake_file(job, found.card.path, tuple(found.slots), out)
+            _bake_file(job, found.card.path, (), tuple(found.slots), out)
     changed = {name for adapter in adapters for name in adapter.file.kinds}
     return Baked(out, len(changed), left_out)
 
@@ -102,8 +102,8 @@ def _bake_folder(job: _Job, out: Path) -> list[str]:
     try:
         left_out = _copy(card, tuple(job.base.slots), tmp)
         for part in job.base.slots:
-            source = card.weights(part)
-            _bake_file(job, source, (part,), tmp / source.relative_to(card.path))
+            for source in card.weights(part):
+                _bake_file(job, source, card.weights(part), (part,), tmp / source.relative_to(card.path))
         files.commit_folder(tmp, out)
     except BaseException:
         if tmp.exists():
@@ -114,7 +114,7 @@ def _bake_folder(job: _Job, out: Path) -> list[str]:
 
 def _copy(card: Card, parts: Sequence[Part], tmp: Path) -> list[str]:
     """Everything but the numbers that will change; tells what is left out for good."""
-    written = {card.weights(part) for part in parts}
+    written = {source for part in parts for source in card.weights(part)}
     left_out = []
     files.make_folder(tmp)
     for source in sorted(card.path.rglob("*")):
@@ -133,25 +133,25 @@ def _copy(card: Card, parts: Sequence[Part], tmp: Path) -> list[str]:
     return left_out
 
 
-def _bake_file(job: _Job, source: Path, parts: Sequence[Part], out: Path) -> None:
-    """Write one file of a base again, with `parts` in it."""
+def _bake_file(job: _Job, source: Path, beside: Sequence[Path], parts: Sequence[Part], out: Path) -> None:
+    """Write one file of a base again, with `parts` in it; `beside` it lie others that hold the rest of them."""
     held: dict[str, list[tuple[Target, Slot, int]]] = {}
     for part in parts:
         layers = job.base.called(part)
         for slot in job.base.slots[part].values():
             for at, place in enumerate(slot.places if slot.path in layers else ()):
                 held.setdefault(place.name, []).append((layers[slot.path], slot, at))
-    with stream.opened(source) as reader:
+    with stream.opened(source) as reader, stream.opened(source, *(each for each in beside if each != source)) as whole:
         for target, slot, _ in (each for several in held.values() for each in several):
-            if any(target.name in adapter.file.kinds for adapter in job.adapters) and slot.missing(reader):
-                raise bases.missing(slot, reader)
+            if any(target.name in adapter.file.kinds for adapter in job.adapters) and slot.missing(whole):
+                raise bases.missing(slot, whole)
 
         def change(tensor: str, value: Tensor) -> Tensor:
             made = value
             if job.precision and reader.head.tensors[tensor].dtype in stream.FLOATS:
                 made = value.to(file.DTYPES[job.precision])
             for target, slot, at in held.get(tensor, ()):
-                if (merged := _merged(job, target, slot, reader)) is not None:
+                if (merged := _merged(job, target, slot, whole)) is not None:
                     made = made.clone() if made is value else made
                     single_file.put(slot.places[at], made, torch.split(merged, list(slot.rows))[at])
             return made

@@ -30,7 +30,7 @@ class Slot:
 
     shape: tuple[int, ...]
     places: tuple[Place, ...]
-    """Where it lies in its part's file: in one tensor, or its rows in several, one after another."""
+    """Where it lies in its part's files: in one tensor, or its rows in several, one after another."""
 
     rows: tuple[int, ...]
     """How many of them lie in each."""
@@ -46,7 +46,7 @@ class Slot:
         return self.name.rpartition(".")[2]
 
     def missing(self, reader: Reader) -> Place | None:
-        """What of it the file does not hold in its shape."""
+        """What of it the files do not hold in its shape."""
         for place, shape in zip(self.places, self.shapes, strict=True):
             entry = reader.head.tensors.get(place.name)
             if entry is None or not loading.fits(single_file.held(place, shape), entry.shape):

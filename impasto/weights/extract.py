@@ -35,7 +35,7 @@ def extract(
         for part in before.slots:
             if part not in after.slots:
                 raise _other(after.card.path, f"has no {part}")
-            with stream.opened(after.card.weights(part)) as new, stream.opened(before.card.weights(part)) as old:
+            with stream.opened(*after.card.weights(part)) as new, stream.opened(*before.card.weights(part)) as old:
                 _compare(part, (after, new), (before, old), spool, rule, precision, report)
         if not report.lines:
             what = f"differs from {before.card.path} in no layer that a LoRA could ride on"
