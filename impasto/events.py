@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -112,13 +112,39 @@ class Preview(_Told):
 
 
 class Validated(_Told):
-    """The loss on held-out pictures was measured."""
+    """The loss was measured with fixed noise, on held-out pictures and on as many training pictures."""
 
     kind: Literal["validated"] = "validated"
     step: int
     """Steps done."""
     losses: dict[str, Number]
-    """Mean loss at each noise level."""
+    """Mean loss of the held-out pictures at each timestep; empty where none are held out."""
+    training: dict[str, Number] = {}
+    """The same of as many training pictures."""
+    pictures: int = 0
+    """Held-out pictures that were measured."""
+
+    @property
+    def loss(self) -> float | None:
+        """The mean over the timesteps for the held-out pictures; None where there are none, or no numbers."""
+        return _mean(self.losses)
+
+    @property
+    def training_loss(self) -> float | None:
+        """The mean over the timesteps for the training pictures."""
+        return _mean(self.training)
+
+    @property
+    def gap(self) -> float | None:
+        """How much worse held-out pictures are: where it opens, pictures are learnt by heart."""
+        held, trained = self.loss, self.training_loss
+        return None if held is None or trained is None else held - trained
+
+    @property
+    def score(self) -> float | None:
+        """What runs on the same pictures, or moments of one, are compared by: the loss of held-out pictures; where
+        none are held out, of training pictures."""
+        return self.training_loss if self.loss is None else self.loss
 
 
 class Ranked(_Told):
@@ -344,6 +370,11 @@ def parse(line: bytes | str) -> Event | None:
         return None
 
 
+def measured(events: Iterable[Event]) -> dict[int, Validated]:
+    """What was measured after which step, by the last telling."""
+    return {each.step: each for each in history(events) if isinstance(each, Validated)}
+
+
 def history(events: Iterable[Event]) -> list[Event]:
     """The events without those that a later start or resume took back: every step is told once, by its last telling."""
     kept: list[Event] = []
@@ -355,6 +386,11 @@ def history(events: Iterable[Event]) -> list[Event]:
                 kept = _up_to(event.resumed_from or 0, kept)
         kept.append(event)
     return kept
+
+
+def _mean(losses: Mapping[str, float | None]) -> float | None:
+    found = [each for each in losses.values() if each is not None]
+    return sum(found) / len(found) if found and len(found) == len(losses) else None
 
 
 def _up_to(step: int, events: list[Event]) -> list[Event]:

@@ -56,9 +56,7 @@ class Row:
             case events.Preview():
                 return f"step {event.step}: drew {event.file}"
             case events.Validated():
-                losses = [loss for loss in event.losses.values() if loss is not None]
-                mean = sum(losses) / len(losses) if losses else None
-                return f"step {event.step}: loss on held-out pictures {number(mean)}"
+                return f"step {event.step}: {measured(event)}"
             case events.Ranked():
                 return ranks(event)
             case events.Proven():
@@ -98,6 +96,14 @@ class Row:
         if self.memory:
             parts.append(amount(self.memory))
         return "  ".join(parts)
+
+
+def measured(event: events.Validated) -> str:
+    """The loss with fixed noise on held-out and on training pictures, and what lies between."""
+    parts = [f"loss on held-out pictures {number(event.loss) or 'not finite'}"] if event.losses else []
+    parts += [f"on training pictures {number(event.training_loss) or 'not finite'}"] if event.training else []
+    gap = f" (gap {event.gap:+.3g})" if event.gap is not None else ""
+    return ("" if event.losses else "loss ") + ", ".join(parts) + gap
 
 
 def ranks(event: events.Ranked) -> str:
