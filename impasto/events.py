@@ -119,7 +119,7 @@ class Validated(_Told):
     """Steps done."""
     losses: dict[str, Number]
     """Mean loss of the held-out pictures at each timestep; empty where none are held out."""
-    training: dict[str, Number] = {}
+    training: dict[str, Number] = Field(default={})
     """The same of as many training pictures."""
     pictures: int = 0
     """Held-out pictures that were measured."""
@@ -224,6 +224,16 @@ class Failed(_Told):
     """What, where and how to mend it."""
 
 
+class Dropped(_Told):
+    """The sweep that the run belongs to stopped it early: others did better. It could go on."""
+
+    kind: Literal["dropped"] = "dropped"
+    step: int
+    """Steps done."""
+    text: Text
+    """Why."""
+
+
 class Finished(_Told):
     """Everything is trained and written."""
 
@@ -256,6 +266,7 @@ Event: TypeAlias = Annotated[
     | Warned
     | Resumed
     | Failed
+    | Dropped
     | Finished
     | Noted,
     Field(discriminator="kind"),
@@ -397,4 +408,4 @@ def _up_to(step: int, events: list[Event]) -> list[Event]:
     return [each for each in events if not isinstance(each, _OF_A_STEP) or each.step <= step]
 
 
-_OF_A_STEP = (Step, Preview, Validated, Ranked, Saved, Proven, Finished)
+_OF_A_STEP = (Step, Preview, Validated, Ranked, Saved, Proven, Dropped, Finished)

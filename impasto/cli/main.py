@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from impasto import __version__
-from impasto.cli import about, compat, files, layers, plan, runs, training, weights
+from impasto.cli import about, compat, files, layers, plan, runs, sweep, training, weights
 from impasto.cli.usage import PlainHelp
 from impasto.errors import ConfigError, Problem
 
@@ -26,6 +26,7 @@ for command in (
     about.new,
     training.train,
     training.resume,
+    sweep.app,
     plan.plan,
     training.plot,
     runs.runs,

@@ -79,14 +79,23 @@ def fleets(sessions: Iterable[Session]) -> list[list[Session]]:
     return list(found.values())
 
 
+Umpire = Callable[[list[Session], Trainer, Callable[[], None]], Iterable[Session]]
+"""Looks at the runs of a fleet between two steps, and says which of them leave it now."""
+
+
 class Fleet:
     """Runs that train at once on one frozen base."""
 
-    def __init__(self, sessions: Sequence[Session], store: Store, stop: StopRequest, *, strict: bool = False) -> None:
+    def __init__(
+        self, sessions: Sequence[Session], store: Store, stop: StopRequest, *,
+        strict: bool = False, umpire: Umpire | None = None, rows: int = 0,
+    ) -> None:  # fmt: skip
         self._sessions = list(sessions)
         self._store = store
         self._stop = stop
         self._strict = strict
+        self._umpire = umpire
+        self._rows = rows
         self._failures: list[UserError] = []
 
     def train(self) -> list[UserError]:
@@ -117,7 +126,7 @@ class Fleet:
             session.feed = prepare.look(session.config, card, self._store, session.tell)
             total = session.feed.plan.total_steps(session.config.train)
             totals[str(session.folder.path)] = total
-            if session.finished_at >= total:
+            if session.finished_at >= total and session.goes_back_to is None:
                 session.tell(events.Noted(text=f"already finished, all {total} steps: {session.folder.final}"))
                 self._sessions.remove(session)
                 continue
@@ -135,7 +144,7 @@ class Fleet:
         for session in self._sessions:  # before any picture is encoded: what does not go with this base is refused
             objectives.build(session.config.objective, family.process, session.config.train.seed)
             _has_layers(session.config, family)
-        trainer = Trainer(family, compute, config.device.rows)
+        trainer = Trainer(family, compute, config.device.rows or self._rows)
         for session in self._sessions:
             self._admit(session, trainer, totals[str(session.folder.path)], held)
         return trainer, Witness(card, config.model, compute)
@@ -146,7 +155,7 @@ class Fleet:
         source = prepare.Source(config, session.feed, session.card, family, compute, self._store)
         source.fill(session.tell)
         held.enter_context(source.live(session.tell))
-        saved = session.newest()
+        saved = session.newest() if session.goes_back_to is None else session.saved_at(session.goes_back_to)
         session.member, notes = member(config, family, compute, total, saved.tensors["adapter"] if saved else None)
         for note in notes:
             session.tell(events.Noted(text=note))
@@ -168,16 +177,27 @@ class Fleet:
                 self._apart(session, trainer, partial(first, session, trainer, witness, poll))
                 if session.done:
                     self._leave(session, trainer)
+            self._judge(trainer, poll)
             while self._sessions:
                 poll()
                 for failed, error in trainer.step().items():
                     self._lose(next(each for each in self._sessions if each.member is failed), trainer, error)
                 for session in list(self._sessions):
                     self._after_step(session, trainer, witness)
+                self._judge(trainer, poll)
         except Stopped:
             for session in self._sessions:
                 session.interrupt(trainer)
             raise
+
+    def _judge(self, trainer: Trainer, poll: Callable[[], None]) -> None:
+        """Let the umpire look at all of them between two steps, and take out whom it stops."""
+        if self._umpire and self._sessions:
+            begun = time.monotonic()
+            for session in self._umpire(list(self._sessions), trainer, poll):
+                self._leave(session, trainer)
+            for session in self._sessions:
+                session.wait_for(time.monotonic() - begun)
 
     def _after_step(self, session: Session, trainer: Trainer, witness: Witness) -> None:
         begun = time.monotonic()

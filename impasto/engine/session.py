@@ -59,6 +59,9 @@ class Session:
     ranked_on: list[Batch] = field(init=False, default_factory=list)
     """The pictures that ranks are measured on, where the adapter is to be cut to some."""
 
+    goes_back_to: int | None = field(init=False, default=None)
+    """The step from which it goes on, where that is not its newest checkpoint: all of a sweep's fleet begin at one."""
+
     _started: float = field(default_factory=time.time, init=False)
     _clock: float = field(default_factory=time.monotonic, init=False)
     _saved_at: float = field(default_factory=time.monotonic, init=False)
@@ -88,6 +91,10 @@ class Session:
         for problem in refused:
             self.tell(events.Warned(code=problem.code, text=str(problem)))
         return found
+
+    def saved_at(self, step: int) -> checkpoint.Checkpoint | None:
+        """The checkpoint of a step; None for step 0."""
+        return checkpoint.load(self.folder.checkpoint(step)) if step else None
 
     def restore(self, found: checkpoint.Checkpoint | None) -> None:
         """Go on from a checkpoint, if there is one."""

@@ -26,17 +26,17 @@ from typing import Literal, get_args
 
 from impasto import events, files, lock
 from impasto.errors import ConfigError, LockedError, Problem
-from impasto.events import Event, Failed, Finished, Resumed, Started, Step
+from impasto.events import Dropped, Event, Failed, Finished, Resumed, Started, Step
 from impasto.files import JSON
 
 Request = Literal["stop", "save", "preview"]
 """What a run can be asked for, by an empty file of this name in its control folder."""
 
-Stage = Literal["new", "running", "interrupted", "finished", "failed"]
+Stage = Literal["new", "running", "interrupted", "finished", "failed", "dropped"]
 
 _TAIL = 1 << 16
 _PLAIN = re.compile(r"[^/\\\x00]+")
-_LIFE = (Started, Resumed, Step, Finished, Failed)
+_LIFE = (Started, Resumed, Step, Finished, Failed, Dropped)
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,8 @@ class RunFolder:
         match next((event for event in reversed(told) if isinstance(event, _LIFE)), None):
             case Finished():
                 return State("finished", step, saved)
+            case Dropped():
+                return State("dropped", step, saved)
             case Failed(text=text):
                 return State("failed", step, saved, error=text)
             case None if saved is None:
@@ -224,7 +226,7 @@ def _step(event: Event) -> int | None:
     match event:
         case Started():
             return event.resumed_from or 0
-        case Resumed() | Step() | Finished():
+        case Resumed() | Step() | Dropped() | Finished():
             return event.step
         case _:
             return None

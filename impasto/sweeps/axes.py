@@ -117,7 +117,9 @@ def _ranged(key: str, found: re.Match[str]) -> Axis:
     if not low < high:
         raise _wrong(key, f"the range {found[0]} does not rise", f"{found[2]}..{found[1]}")
     if log and low <= 0:
-        raise _wrong(key, f"the range {found[0]} begins at {found[1]}, and equal ratios begin above 0", "1e-6..1e-3:log")
+        raise _wrong(
+            key, f"the range {found[0]} begins at {found[1]}, and equal ratios begin above 0", "1e-6..1e-3:log"
+        )
     span = Range(low, high, log, whole=any(map(_is_whole, shapes)))
     if found[4] is None:
         return Axis(key, (), span)

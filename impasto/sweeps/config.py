@@ -29,7 +29,7 @@ class Sweep(Section):
     """Runs that differ in a few settings. Each is a run like any other, in a folder of its own; those that share a seed
     see the same noise, timesteps and order of pictures."""
 
-    axes: dict[str, Any] = {}
+    axes: dict[str, Any] = Field(default={})
     """What varies: for each setting, by its dotted name in quotes, a list of values, or a range as
     `"5e-5..5e-4:log:4"` (from, to, scale, how many)."""
 

@@ -1,7 +1,7 @@
 """From a file of settings with a `[sweep]` to the runs it means.
 
-    file, command line -> Plan          what is given, paths made whole
-    Plan -> points -> runs              each a RunConfig of its own, all checked before anything starts
+file, command line -> Plan          what is given, paths made whole
+Plan -> points -> runs              each a RunConfig of its own, all checked before anything starts
 """
 
 from __future__ import annotations
@@ -103,6 +103,12 @@ def read(file: str | None, laid_over: Sequence[str], *, folder: Path | None = No
     return Plan(name, shared, sweep, axes, source, folder)
 
 
+def is_swept(text: str) -> bool:
+    """Whether an argument is for the sweep: an axis, or one of its own settings."""
+    key, _, value = text.partition("=")
+    return key.strip().startswith("sweep.") or parsing.is_axis(value)
+
+
 def runs(plan: Plan) -> list[Run]:
     """All runs of a sweep, in order. Raises ConfigError with everything that is wrong with any of them."""
     chosen = points(plan)
@@ -164,7 +170,9 @@ def _grid(axes: Sequence[Axis], pick: int | None, seed: int, size: int | None) -
     return [whole[at] for at in sorted(kept)]
 
 
-def _drawn(axes: Sequence[Axis], pick: int | None, size: int | None, shares: Iterator[tuple[float, ...]]) -> list[Point]:
+def _drawn(
+    axes: Sequence[Axis], pick: int | None, size: int | None, shares: Iterator[tuple[float, ...]]
+) -> list[Point]:
     if pick is None:
         raise _wrong("how many combinations is not said", "pick = 12")
     wanted = pick if size is None else min(pick, size)

@@ -47,7 +47,9 @@ def decide(halving: Halving, losses: Mapping[int, Sequence[float | None]], step:
     count = survivors(halving, len(order))
     kept, lost = order[:count], order[count:]
     bar = means[kept[-1]] if kept else math.inf
-    return Verdict(tuple(kept), {variant: _reason(order, variant, means[variant], bar, count, step) for variant in lost})
+    return Verdict(
+        tuple(kept), {variant: _reason(order, variant, means[variant], bar, count, step) for variant in lost}
+    )
 
 
 def share_of_cost(halving: Halving, variants: int, total: int) -> float:
