@@ -255,20 +255,8 @@ class Noted(_Told):
 
 
 Event: TypeAlias = Annotated[
-    Started
-    | Phase
-    | Step
-    | Preview
-    | Validated
-    | Ranked
-    | Saved
-    | Proven
-    | Warned
-    | Resumed
-    | Failed
-    | Dropped
-    | Finished
-    | Noted,
+    Started | Phase | Step | Preview | Validated | Ranked | Saved | Proven | Warned | Resumed | Failed | Dropped
+    | Finished | Noted,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

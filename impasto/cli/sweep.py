@@ -10,10 +10,12 @@ from pathlib import Path
 
 from cyclopts import App
 
+from impasto import files
 from impasto.cli.display import watching
 from impasto.errors import ConfigError, Problem
 from impasto.settings.toml import literal
 from impasto.sweeps import expand
+from impasto.sweeps import report as reporting
 from impasto.sweeps.config import Method
 from impasto.sweeps.expand import Plan, Run
 from impasto.sweeps.folder import SweepFolder
@@ -79,7 +81,27 @@ def sweep(
 
     with watching(len(found), sys.stderr, plain=plain) as show:
         train(folder, strict=strict, show=show)
+    made = reporting.report(folder)
+    text = "\n".join(made.lines())
+    files.write(folder.path / "report.txt", text.encode() + b"\n")
+    files.write(folder.path / "report.json", made.json().encode() + b"\n")
+    print(text)
     print(folder.path)
+
+
+@app.command
+def report(sweep: Path, /, *, json: bool = False) -> None:
+    """Tell what a sweep found: its runs by their loss, what each setting did, which one to take.
+
+    Parameters
+    ----------
+    sweep
+        The sweep's folder. It may still be training.
+    json
+        Print everything as one JSON object.
+    """
+    made = reporting.report(SweepFolder.open(sweep))
+    print(made.json() if json else "\n".join(made.lines()))
 
 
 def _asked_for(what: Sequence[str], runs: Path | None) -> Plan:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from impasto.config import RunConfig
 from impasto.schema import NaturalInt, PositiveInt, Section, Seed
 
 Method = Literal["grid", "random", "sobol"]
@@ -58,3 +59,10 @@ class SweepFile(Section):
 
     sweep: Sweep = Sweep()
     """What varies."""
+
+
+class WholeFile(RunConfig):
+    """All that a file of settings may hold: a run's settings, and what varies."""
+
+    sweep: Sweep = Sweep()
+    """Many runs that differ in a few settings: `impasto sweep`."""

@@ -77,6 +77,6 @@ def _unique_part(base: str, point: Mapping[str, Any], words: Mapping[str, str]) 
     parts = []
     for key, value in point.items():
         label = value_label(value)
-        word = words[key]
+        word = "" if isinstance(value, dict) else words[key]
         parts.append(f"{word}{'' if not word or label[0].isdigit() else '-'}{label}")
     return "-".join([base, *parts])

@@ -33,7 +33,9 @@ def test_each_run_of_a_sweep_is_what_it_would_be_alone(tiny_base: Path, pictures
         output = each.config.output.model_copy(update={"folder": tmp_path / "alone"})
         alone = each.config.model_copy(update={"output": output})
         (path,) = run.train([alone], cache=tmp_path / "cache")
-        assert farthest(sweeps.file.load(path / f"{each.name}.safetensors")[0], sweeps.weights(folder)[each.name]) < 1e-4
+        assert (
+            farthest(sweeps.file.load(path / f"{each.name}.safetensors")[0], sweeps.weights(folder)[each.name]) < 1e-4
+        )
 
 
 @pytest.mark.parametrize("side_by_side", [0, 2])
