@@ -95,7 +95,9 @@ def _ride(
         return _own(routes[0], seats, name, base, x, y)
     sizes = [(route.stop - route.start) * each for route in routes]
     xs, ys = x.split(sizes), y.split(sizes)  # as slices, each would fill a whole batch of zeros on the way back
-    return torch.cat([_own(route, seats, name, base, *own) for route, own in zip(routes, zip(xs, ys, strict=True), strict=True)])
+    return torch.cat(
+        [_own(route, seats, name, base, *own) for route, own in zip(routes, zip(xs, ys, strict=True), strict=True)]
+    )
 
 
 def _own(route: Route, seats: dict[Adapter, AdapterLayer], name: str, base: nn.Module, x: Tensor, y: Tensor) -> Tensor:
