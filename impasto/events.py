@@ -119,7 +119,7 @@ class Validated(_Told):
     """Steps done."""
     losses: dict[str, Number]
     """Mean loss of the held-out pictures at each timestep; empty where none are held out."""
-    training: dict[str, Number] = Field(default={})
+    training: dict[str, Number] = Field(default_factory=dict)
     """The same of as many training pictures."""
     pictures: int = 0
     """Held-out pictures that were measured."""
@@ -145,6 +145,35 @@ class Validated(_Told):
         """What runs on the same pictures, or moments of one, are compared by: the loss of held-out pictures; where
         none are held out, of training pictures."""
         return self.training_loss if self.loss is None else self.loss
+
+
+class Candidate(Section):
+    """A state of the adapter worth a try."""
+
+    step: int
+    """Steps done."""
+    file: Text
+    """Its file, within the run's folder."""
+    reason: Text
+    """Why it is among the few."""
+    recommended: bool = False
+    """Whether it is the one to try first."""
+    measured_at: int
+    """The step of the measurement that follows; an earlier one where this step was not measured itself."""
+    losses: dict[str, Number]
+    """Mean loss of the held-out pictures at each timestep."""
+    training: dict[str, Number]
+    """The same of as many training pictures."""
+
+
+class Picked(_Told):
+    """The run is over: which states of the adapter are worth a try, and why."""
+
+    kind: Literal["picked"] = "picked"
+    step: int
+    """Steps done."""
+    candidates: Annotated[tuple[Candidate, ...], Field(strict=False)]
+    """Up to three, the recommended one first."""
 
 
 class Ranked(_Told):
@@ -244,6 +273,8 @@ class Finished(_Told):
     """How long it took since it was last taken up."""
     file: Text
     """The final adapter file, within the run's folder."""
+    patience: int | None = None
+    """validation.patience, where it ended the run before its last step."""
 
 
 class Noted(_Told):
@@ -255,8 +286,8 @@ class Noted(_Told):
 
 
 Event: TypeAlias = Annotated[
-    Started | Phase | Step | Preview | Validated | Ranked | Saved | Proven | Warned | Resumed | Failed | Dropped
-    | Finished | Noted,
+    Started | Phase | Step | Preview | Validated | Picked | Ranked | Saved | Proven | Warned | Resumed | Failed
+    | Dropped | Finished | Noted,
     Field(discriminator="kind"),
 ]  # fmt: skip
 
@@ -396,4 +427,4 @@ def _up_to(step: int, events: list[Event]) -> list[Event]:
     return [each for each in events if not isinstance(each, _OF_A_STEP) or each.step <= step]
 
 
-_OF_A_STEP = (Step, Preview, Validated, Ranked, Saved, Proven, Dropped, Finished)
+_OF_A_STEP = (Step, Preview, Validated, Picked, Ranked, Saved, Proven, Dropped, Finished)

@@ -94,7 +94,10 @@ def _ride(
     if len(routes) == 1:
         return _own(routes[0], seats, name, base, x, y)
     sizes = [(route.stop - route.start) * each for route in routes]
-    xs, ys = x.split(sizes), y.split(sizes)  # as slices, each would fill a whole batch of zeros on the way back
+    xs, ys = (
+        torch.split(x, sizes),
+        torch.split(y, sizes),
+    )  # as slices, each would fill a whole batch of zeros on the way back
     return torch.cat(
         [_own(route, seats, name, base, *own) for route, own in zip(routes, zip(xs, ys, strict=True), strict=True)]
     )

@@ -57,6 +57,8 @@ class Row:
                 return f"step {event.step}: drew {event.file}"
             case events.Validated():
                 return f"step {event.step}: {measured(event)}"
+            case events.Picked():
+                return picked(event)
             case events.Ranked():
                 return ranks(event)
             case events.Proven():
@@ -73,7 +75,8 @@ class Row:
                 return event.text
             case events.Finished():
                 self.step, self.phase = event.step, "finished"
-                return f"finished {event.step} steps in {duration(event.seconds)}: {event.file}"
+                early = f" early ({event.patience} measurements without a lower loss)," if event.patience else ""
+                return f"finished{early} {event.step} steps in {duration(event.seconds)}: {event.file}"
         return None
 
     def _take_step(self, event: events.Step) -> None:
@@ -107,6 +110,17 @@ def measured(event: events.Validated) -> str:
     parts += [f"on training pictures {number(event.training_loss) or 'not finite'}"] if event.training else []
     gap = f" (gap {event.gap:+.3g})" if event.gap is not None else ""
     return ("" if event.losses else "loss ") + ", ".join(parts) + gap
+
+
+def picked(event: events.Picked) -> str:
+    """The shortlist, each with what speaks for it and what was measured."""
+    lines = ["worth a try:"]
+    for each in event.candidates:
+        seen = events.Validated(step=each.measured_at, losses=each.losses, training=each.training)
+        lines.append(f"{'* ' if each.recommended else '  '}{each.file} (step {each.step}): {each.reason}")
+        when = "" if each.measured_at == each.step else f", at step {each.measured_at}"
+        lines.append(f"    {measured(seen)}{when}")
+    return "\n".join(lines)
 
 
 def ranks(event: events.Ranked) -> str:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impasto import events
+from impasto.cli.display import picked
 from impasto.cli.text import amount, columns, number
 from impasto.config import RunConfig, differences, load
 from impasto.errors import ConfigError, Problem, UserError
-from impasto.events import Preview, Proven, Saved, Started, Step, Validated, Warned
+from impasto.events import Picked, Preview, Proven, Saved, Started, Step, Validated, Warned
 from impasto.files import JSON
 from impasto.runs import control
 from impasto.runs.folder import RunFolder, State, runs_in
@@ -173,7 +174,8 @@ def _chapters(run: RunFolder, told: Sequence[events.Event]) -> list[tuple[str, l
     return [
         ("settings that differ from the defaults", _changed(run)),
         ("last losses", [f"step {each.step}: {number(each.loss)}" for each in told if isinstance(each, Step)][-5:]),
-        ("validation", [_validated(each) for each in told if isinstance(each, Validated)][-3:]),
+        ("validation", validation(list(events.measured(told).values()))),
+        ("pick", [line for each in told if isinstance(each, Picked) for line in picked(each).splitlines()[1:]]),
         ("files", [f"{path} ({amount(path.stat().st_size)})" for path in _adapter_files(run)]),
         ("previews", [f"step {each.step}: {each.file}" for each in told if isinstance(each, Preview)][-8:]),
         ("proof", [_proven(each) for each in told if isinstance(each, Proven)][-3:]),
@@ -202,8 +204,28 @@ def _adapter_files(run: RunFolder) -> list[Path]:
     return [*run.adapters(), *([run.final] if run.final.is_file() else [])]
 
 
-def _validated(event: Validated) -> str:
-    return f"step {event.step}: " + ", ".join(f"{level} {number(loss)}" for level, loss in event.losses.items())
+def validation(told: Sequence[Validated]) -> list[str]:
+    """A table of what was measured: a dozen of the steps, the lowest among them marked."""
+    if not told:
+        return []
+    best = min((each.loss for each in told if each.step and each.loss is not None), default=None)
+    shown = [each for at, each in enumerate(told) if not (len(told) - 1 - at) % (1 + len(told) // 12)]
+    shown = [each for each in told if each in shown or (each.step and best is not None and each.loss == best)]
+    levels = list(dict.fromkeys(level for each in told for level in (each.losses or each.training)))
+    held = any(each.losses for each in told)
+    head = ["step", "held out", "training", "gap", *(f"t={level}" for level in levels), ""]
+    rows = [
+        [
+            str(each.step),
+            number(each.loss),
+            number(each.training_loss),
+            "" if each.gap is None else f"{each.gap:+.3g}",
+            *(number((each.losses if held else each.training).get(level)) for level in levels),
+            "lowest" if best is not None and each.step and each.loss == best else "",
+        ]
+        for each in shown
+    ]
+    return columns(head, rows).splitlines()
 
 
 def _measured(similarity: Mapping[str, JSON]) -> list[str]:

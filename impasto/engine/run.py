@@ -21,8 +21,9 @@ from impasto import adapters, events, families, objectives, optim
 from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
-from impasto.engine import device, opening, prepare, ranks
+from impasto.engine import device, opening, pick, prepare, ranks, validate
 from impasto.engine.device import Compute
+from impasto.engine.measuring import Gauge, measure
 from impasto.engine.member import Member, trained
 from impasto.engine.proving import Witness
 from impasto.engine.session import Session, Show, StopAsked
@@ -126,8 +127,10 @@ class Fleet:
             session.feed = prepare.look(session.config, card, self._store, session.tell)
             total = session.feed.plan.total_steps(session.config.train)
             totals[str(session.folder.path)] = total
-            if session.finished_at >= total and session.goes_back_to is None:
-                session.tell(events.Noted(text=f"already finished, all {total} steps: {session.folder.final}"))
+            _can_be_patient(session)
+            if (ended := session.was_finished(total)) is not None and session.goes_back_to is None:
+                steps = f"all {total} steps" if ended >= total else f"early, after step {ended} of {total}"
+                session.tell(events.Noted(text=f"already finished, {steps}: {session.folder.final}"))
                 self._sessions.remove(session)
                 continue
             opening.advise(session, self._store, strict=self._strict)
@@ -161,11 +164,14 @@ class Fleet:
             session.tell(events.Noted(text=note))
         session.member.feed(Loader(source.step, last=total, ahead=config.data.prefetch, workers=config.data.workers))
         held.callback(session.member.close)
-        session.held_out = [source.batch(micro) for micro in session.feed.held_out]
+        session.gauge = _gauge(session, source, total)
         if ranks.asked(config):
-            session.ranked_on = session.held_out or ranks.batches(source, session.feed.plan, total)
+            session.ranked_on = list(session.gauge.held) or ranks.batches(source, session.feed.plan, total)
         base_hash = prepare.fingerprint(self._store, session.card, "unet", config.model.merged)
         session.teller = Teller(config, session.card, session.feed, compute, base_hash, uuid.uuid4().hex, total)
+        session.gauge.curve.on = pick.names(
+            [*session.gauge.held, *session.gauge.beside], validate.timesteps(session.member)
+        )
         session.restore(saved)
         session.begin()
         trainer.add(session.member)
@@ -177,11 +183,13 @@ class Fleet:
                 self._apart(session, trainer, partial(first, session, trainer, witness, poll))
                 if session.done:
                     self._leave(session, trainer)
+            self._measure(trainer)  # the start; or what a kill kept from being measured
             self._judge(trainer, poll)
             while self._sessions:
                 poll()
                 for failed, error in trainer.step().items():
                     self._lose(next(each for each in self._sessions if each.member is failed), trainer, error)
+                self._measure(trainer)
                 for session in list(self._sessions):
                     self._after_step(session, trainer, witness)
                 self._judge(trainer, poll)
@@ -198,6 +206,14 @@ class Fleet:
                 self._leave(session, trainer)
             for session in self._sessions:
                 session.wait_for(time.monotonic() - begun)
+
+    def _measure(self, trainer: Trainer) -> None:
+        """Measure every run that is due, together: they share the base's forward passes."""
+        for session in [each for each in self._sessions if each.gauge.is_due(each.member.step)]:
+            self._apart(session, trainer, partial(session.report, trainer))
+        due = [each for each in self._sessions if each.gauge.is_due(each.member.step)]
+        if due:
+            measure(trainer, due, self._sessions, self._stop.poll)
 
     def _after_step(self, session: Session, trainer: Trainer, witness: Witness) -> None:
         begun = time.monotonic()
@@ -227,6 +243,20 @@ class Fleet:
             self._sessions.remove(session)
             trainer.remove(session.member)
             session.member.close()
+
+
+def _can_be_patient(session: Session) -> None:
+    """Raise ConfigError when a run is to end by held-out pictures and has none."""
+    if session.config.validation.patience is not None and not session.feed.held_out:
+        what = "the run is to end by the loss on held-out pictures, and none are held out of so few"
+        fix = "set validation.share, for instance to 0.1, or delete this line"
+        raise ConfigError(Problem("E-CFG-026", what, "validation.patience", fix))
+
+
+def _gauge(session: Session, source: prepare.Source, total: int) -> Gauge:
+    """What of a run is measured, and when."""
+    held, beside = ([source.batch(micro) for micro in some] for some in (session.feed.held_out, session.feed.beside))
+    return Gauge(held, beside, frozenset(session.feed.measured_at(total)))
 
 
 def _has_layers(config: RunConfig, family: Family) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from impasto import events
 from impasto.config import RunConfig
-from impasto.engine import checkpoint, device, opening, prepare
+from impasto.engine import checkpoint, device, opening, prepare, validate
 from impasto.engine.run import Fleet
 from impasto.engine.session import Session, Show
 from impasto.engine.signals import StopRequest
@@ -94,8 +94,8 @@ class _Group:
         for name, run in self._runs.items():
             feed = prepare.look(run.config, self._card, self._store, lambda event: None)
             self._totals[name] = feed.plan.total_steps(run.config.train)
-            if self._sweep.halving and not feed.held_out:
-                fix = 'hold pictures out: [[data.sets]] with role = "validation"'
+            if self._sweep.halving and not (feed.held_out or feed.beside):
+                fix = 'hold pictures out: validation.share = 0.2, or a set with role = "validation"'
                 raise ConfigError(
                     Problem("E-SWP-006", "halving compares runs, and there is nothing to compare by", name, fix)
                 )
@@ -184,7 +184,9 @@ class _Group:
             each for each in told if isinstance(each, events.Finished | events.Failed | events.Resumed | events.Started)
         ]
         match life[-1] if life else None:
-            case events.Finished(step=step) if run.final.is_file() and step >= self._totals[name]:
+            case events.Finished(step=step, patience=early) if run.final.is_file() and (
+                early is not None or step >= self._totals[name]
+            ):
                 return step
             case events.Failed(code=code) if code.startswith("E-NUM"):
                 return max(steps, default=0)
@@ -277,7 +279,7 @@ class _Watch:
         """Measure all, and let those go that stop. Where others have still to come to this rung, all go: the next rung
         decides anew who trains side by side."""
         assert self.rung is not None
-        measured = {session.folder.path.name: _measured(session, trainer, poll) for session in sessions}
+        measured = _scores(sessions, trainer, poll)
         losses = {name: measured.get(name, self._group.last_loss(name)) for name in self._names}
         dropped = self._group.settled(self.rung, losses)
         after = None if dropped is None else self._group.stays(self.rung)
@@ -291,12 +293,21 @@ class _Watch:
         return leaving
 
 
-def _measured(session: Session, trainer: Trainer, poll: Callable[[], None]) -> float | None:
-    step = session.member.step
-    if step not in (known := events.measured(session.log.read())):
-        session.validate(trainer, poll)
-        known = events.measured(session.log.read())
-    return known[step].score if step in known else None
+def _scores(sessions: Sequence[Session], trainer: Trainer, poll: Callable[[], None]) -> dict[str, float | None]:
+    """The loss with fixed noise of each run, now. What is measured for the sweep's sake alone is told, and is nothing
+    to the run itself: its best file and its patience are those it would have alone."""
+    step = sessions[0].member.step
+    found = {session: each for session in sessions for each in session.gauge.curve.told if each.step == step}
+    lacking = [session for session in sessions if session not in found]
+    pictures = [(session, each) for session in lacking for each in (session.gauge.held, session.gauge.beside)]
+    asked = [validate.Asked(session.member, batches) for session, batches in pictures]
+    losses: list[dict[str, float | None]] = [
+        {str(t): loss for t, loss in each.items()} for each in validate.losses(trainer, asked, poll)
+    ]
+    for session, held, beside in zip(lacking, losses[::2], losses[1::2], strict=True):
+        found[session] = events.Validated(step=step, losses=held, training=beside, pictures=session.gauge.pictures)
+        session.tell(found[session])
+    return {session.folder.path.name: found[session].score for session in sessions}
 
 
 def _saved(run: RunFolder) -> list[int]:

@@ -8,6 +8,7 @@ adapters/anna-00000500.safetensors        adapter files to use
 previews/00000500-0.png
 control/                                  requests: stop, save, preview
 anna.safetensors                          the final adapter
+anna-best.safetensors                     the adapter where the loss on held-out pictures was lowest
 anna-rank-0004.safetensors                the same cut to a rank (adapter.export_ranks), and ranks.png
 loss.png
 lock                                      held while it trains
@@ -123,6 +124,11 @@ class RunFolder:
         """The adapter file of the whole training."""
         return self.path / f"{self.name}.safetensors"
 
+    @property
+    def best(self) -> Path:
+        """The adapter file of the step where the loss on held-out pictures was lowest."""
+        return self.path / f"{self.name}-best.safetensors"
+
     def final_of(self, rank: int) -> Path:
         """The final adapter cut to a rank."""
         return self.path / f"{self.name}-rank-{rank:04d}.safetensors"
@@ -160,6 +166,11 @@ class RunFolder:
         """The adapter files of single steps, oldest step first."""
         found = self.adapters_folder.glob("*-[0-9]*.safetensors")
         return sorted((each for each in found if not files.is_temporary(each)), key=lambda path: path.stem[-8:])
+
+    @staticmethod
+    def step_of(adapter: Path) -> int:
+        """The step of an adapter file of a single step."""
+        return int(adapter.stem.rpartition("-")[2])
 
     def record(self) -> dict[str, JSON]:
         """Who and when. Empty if there is none that can be read: nothing depends on it."""

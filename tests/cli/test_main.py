@@ -21,8 +21,8 @@ from impasto.config import load
 from impasto.errors import DataError, DeviceError, Problem, Stopped, UserError
 
 COMMANDS = [
-    "new", "train", "resume", "sweep", "runs", "show", "stop", "save", "preview", "sample", "inspect", "weights", "cache",
-    "layers", "plan", "plot", "import", "export-kohya", "explain", "schema", "doctor", "quickstart", "version",
+    "new", "train", "resume", "sweep", "runs", "show", "stop", "save", "preview", "sample", "inspect", "weights",
+    "cache", "layers", "plan", "plot", "import", "export-kohya", "explain", "schema", "doctor", "quickstart", "version",
 ]  # fmt: skip
 
 
