@@ -61,7 +61,7 @@ def sweep(
     """
     options = {"pick": pick, "seeds": seeds, "method": method}
     given = [f"sweep.{name}={literal(value)}" for name, value in options.items() if value is not None]
-    given += ["sweep.halving.eta=3"] if halving and not any(each.startswith("sweep.halving.") for each in what) else []
+    given += ["sweep.halving.eta=2"] if halving and not any(each.startswith("sweep.halving.") for each in what) else []
     if len(what) == 1 and (Path(what[0]) / "sweep.toml").is_file():
         if given or runs:
             fix = f"`impasto sweep {what[0]}` goes on with what it was begun with"

@@ -15,8 +15,9 @@ Method = Literal["grid", "random", "sobol"]
 class Halving(Section):
     """Successive halving (Jamieson and Talwalkar 2016): after some steps, only the better variants go on."""
 
-    eta: Annotated[int, Field(ge=2, le=16)] = 3
-    """At each rung one of so many variants goes on. 3 is the usual choice; 2 is more careful and costs more."""
+    eta: Annotated[int, Field(ge=2, le=16)] = 2
+    """At each rung one of so many variants goes on. 2 is the careful choice; with 3 a few steps less are trained, and
+    the best is lost more often."""
 
     rungs: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = ()
     """Steps after which variants are compared. Unset: the length of the run divided by eta, by eta twice, and so on,
