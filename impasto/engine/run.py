@@ -179,8 +179,9 @@ class Fleet:
     def _train(self, trainer: Trainer, witness: Witness) -> None:
         poll = self._stop.poll
         try:
+            untrained: dict[str, bytes] = {}
             for session in list(self._sessions):
-                self._apart(session, trainer, partial(first, session, trainer, witness, poll))
+                self._apart(session, trainer, partial(first, session, trainer, witness, poll, untrained))
                 if session.done:
                     self._leave(session, trainer)
             self._measure(trainer)  # the start; or what a kill kept from being measured
@@ -285,9 +286,15 @@ def member(
     return Member(config, adapter, objective, total, scaled=compute.scaled), notes
 
 
-def first(session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None]) -> None:
-    """Before the first step: what the base draws by itself; and after a kill behind the last step, what it left out."""
+def first(
+    session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None], untrained: dict[str, bytes]
+) -> None:
+    """Before the first step: what the base draws by itself; and after a kill behind the last step, what it left out.
+
+    `untrained` are pictures that another run has drawn already: before the first step all adapters leave the base as it
+    is, but those that begin with a file.
+    """
     if session.member.step == 0 and session.config.preview.at_start:
-        session.draw_previews(trainer, poll)
+        session.draw_previews(trainer, poll, untrained if session.config.adapter.start is None else None)
     if session.done:
         session.finish(trainer, witness, poll)

@@ -17,6 +17,7 @@ from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.feed import Feed
 from impasto.engine import checkpoint, pick, plots, preview, ranks
+from impasto.engine.config import Prompt
 from impasto.engine.measuring import Gauge
 from impasto.engine.member import Member
 from impasto.engine.proving import Witness
@@ -206,26 +207,34 @@ class Session:
 
     # -- doing it ------------------------------------------------------------------------------------------------
 
-    def draw_previews(self, trainer: Trainer, poll: Poll) -> None:
-        """Draw every prompt. Too little memory for a preview is a warning, never the end of a training."""
-        prompts = self.config.preview.prompts
+    def draw_previews(self, trainer: Trainer, poll: Poll, shared: dict[str, bytes] | None = None) -> None:
+        """Draw every prompt. Too little memory for a preview is a warning, never the end of a training.
+
+        `shared` are pictures of the base, by what decides them: it draws alike for all of a fleet.
+        """
+        prompts, shared = self.config.preview.prompts, {} if shared is None else shared
         for number, prompt in enumerate(prompts):
             self.tell(events.Phase(name="preview", done=number, total=len(prompts)))
+            known = f"{prompt!r} {self.config.objective!r}"
             try:
-                with self.member.averaged():
-                    pixels = preview.draw(
-                        trainer.family, trainer.compute, prompt, self.card,
-                        riders=trainer.riders, adapter=self.member.adapter, process=self.member.objective.process,
-                        poll=poll,
-                    )  # fmt: skip
+                drawn = shared[known] if known in shared else self._drawn(prompt, trainer, poll)
             except torch.OutOfMemoryError:
                 text = f"no memory for preview {number}; make its width and height smaller"
                 self.tell(events.Warned(code="W-MEM-002", text=text))
                 continue
             path = self.folder.preview(self.member.step, number)
-            files.write(path, preview.png(pixels))
+            files.write(path, drawn)
+            shared[known] = drawn
             self.tell(events.Preview(step=self.member.step, file=path.name, prompt=number))
         self.touch_clock()
+
+    def _drawn(self, prompt: Prompt, trainer: Trainer, poll: Poll) -> bytes:
+        with self.member.averaged():
+            pixels = preview.draw(
+                trainer.family, trainer.compute, prompt, self.card,
+                riders=trainer.riders, adapter=self.member.adapter, process=self.member.objective.process, poll=poll,
+            )  # fmt: skip
+        return preview.png(pixels)
 
     def checkpoint(self) -> None:
         """Write all that a resume needs, once for a step."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from impasto import events
-from impasto.engine import run
+from impasto.engine import run, session
 from impasto.engine.sweeping import sweep
 from impasto.errors import ConfigError
 from impasto.sweeps import expand
@@ -86,3 +87,25 @@ def test_a_finished_sweep_is_left_as_it_is(tiny_base: Path, pictures: Path, tmp_
     after = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file() and path.name != "lock"}
     assert before == after
     assert json.loads((folder.path / "state.json").read_text())["version"] == 1
+
+
+def test_what_the_base_draws_is_drawn_once_for_all(
+    tiny_base: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    draw = session.preview.draw
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        drawn.append(args[2].text)
+        return draw(*args, **kwargs)
+
+    monkeypatch.setattr(session.preview, "draw", counting)
+    file = sweeps.settings(tmp_path, tiny_base, pictures, steps=1)
+    prompt = "preview.prompts=[{text='a thing',steps=1,width=16,height=16}]"
+    folder = sweeps.begun(file, ["optim.learning_rate=1e-4,0.5", prompt, "preview.every_steps=1", "train.steps=2"])
+    sweep(folder, cache=tmp_path / "cache")
+    assert drawn == ["a thing"] * 5
+    before = [folder.run(name).preview(0, 0).read_bytes() for name in folder.state().runs]
+    after = [folder.run(name).preview(2, 0).read_bytes() for name in folder.state().runs]
+    assert before[0] == before[1]
+    assert after[0] != after[1]
