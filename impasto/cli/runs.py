@@ -16,7 +16,9 @@ from impasto.errors import ConfigError, Problem, UserError
 from impasto.events import Picked, Preview, Proven, Saved, Started, Step, Validated, Warned
 from impasto.files import JSON
 from impasto.runs import control
+from impasto.runs import ledger as ledgers
 from impasto.runs.folder import RunFolder, State, runs_in
+from impasto.runs.ledger import Row
 from impasto.settings import fields
 from impasto.settings.source import shown
 from impasto.settings.suggest import nearest
@@ -40,7 +42,7 @@ def runs(*, runs: Path = RUNS) -> None:
         print(f"no runs in {runs.absolute()}")
 
 
-def show(run: str, /, *, runs: Path = RUNS) -> None:
+def show(run: str, /, *, runs: Path = RUNS, ledger: bool = False) -> None:
     """Tell all about a run: its settings, progress, losses, files, previews and proof.
 
     Parameters
@@ -49,8 +51,13 @@ def show(run: str, /, *, runs: Path = RUNS) -> None:
         A run folder, or the name of a run in the folder of runs.
     runs
         The folder of runs.
+    ledger
+        Tell what each picture cost while it was learnt instead.
     """
     folder = found(run, runs)
+    if ledger:
+        print("\n".join(booked(ledgers.read(folder.ledger))))
+        return
     state, told = folder.state(), events.history(events.read(folder.events))
     print(f"{folder.name}: {_standing(state, _total(told))}")
     if state.error:
@@ -175,6 +182,7 @@ def _chapters(run: RunFolder, told: Sequence[events.Event]) -> list[tuple[str, l
         ("settings that differ from the defaults", _changed(run)),
         ("last losses", [f"step {each.step}: {number(each.loss)}" for each in told if isinstance(each, Step)][-5:]),
         ("validation", validation(list(events.measured(told).values()))),
+        ("pictures to look at", _conspicuous(ledgers.read(run.ledger))),
         ("pick", [line for each in told if isinstance(each, Picked) for line in picked(each).splitlines()[1:]]),
         ("files", [f"{path} ({amount(path.stat().st_size)})" for path in _adapter_files(run)]),
         ("previews", [f"step {each.step}: {each.file}" for each in told if isinstance(each, Preview)][-8:]),
@@ -226,6 +234,32 @@ def validation(told: Sequence[Validated]) -> list[str]:
         for each in shown
     ]
     return columns(head, rows).splitlines()
+
+
+def booked(rows: Sequence[Row]) -> list[str]:
+    """The ledger as a table, the most costly picture first."""
+    if not rows:
+        return ["nothing was put down yet: a run does so with each checkpoint"]
+    lists = ledgers.listed(rows)
+    told = [
+        [
+            row.name,
+            str(row.count),
+            *(number(value) for value in (row.early, row.late, row.trend)),
+            ", ".join(_WORDS[name] for name, some in lists.items() if row in some),
+        ]
+        for row in rows
+    ]
+    head = ["picture", "looks", "first quarter", "second half", "trend", ""]
+    return [*columns(head, told).splitlines(), "", "losses over the usual at the same noise levels; 1 is usual"]
+
+
+def _conspicuous(rows: Sequence[Row]) -> list[str]:
+    lists = {name: some for name, some in ledgers.listed(rows).items() if some and name != "stopped_teaching"}
+    return [f"{_WORDS[name]}: {', '.join(row.name for row in some[:5])}" for name, some in lists.items()]
+
+
+_WORDS = {"never_learned": "never learned", "dominates": "dominates", "stopped_teaching": "stopped teaching"}
 
 
 def _measured(similarity: Mapping[str, JSON]) -> list[str]:

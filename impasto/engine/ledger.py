@@ -1,7 +1,8 @@
 """What every picture costs while it is learnt: its losses against those of the others at the same noise level.
 
 It costs nothing: the losses are those of the training. A loss says little by itself, since noise levels differ far more
-than pictures do; so each is divided by the running mean of all losses of its bin of noise levels.
+than pictures do; so each is divided by the running mean of all losses of its bin of noise levels (the geometric
+mean: it is not ruled by the few largest).
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor
 
 from impasto.data.examples import Example
+from impasto.files import JSON
+from impasto.runs.ledger import BANDS, ERAS, Row, listed
 
-BINS, ERAS = 8, 8
-"""Parts of the noise levels that are trained, and of the run."""
+BINS = 16
+"""Parts of the noise levels that are trained."""
 
 MEMORY = 0.02
 """How much of a bin's mean a new loss is, once there are enough of them."""
@@ -35,39 +38,42 @@ class Ledger:
         self._places = {id: at for at, id in enumerate(sorted(self.pictures))}
         self._total, self._low, self._width = total, low, high - low
         count = len(self._places)
-        self._looks: Numbers = np.zeros((count, ERAS))
-        self._sums: Numbers = np.zeros((count, ERAS))
+        self._looks: Numbers = np.zeros((count, ERAS, BANDS))
+        self._sums: Numbers = np.zeros((count, ERAS, BANDS))
         self._means: Numbers = np.zeros(BINS)
         self._seen: Numbers = np.zeros(BINS)
 
-    def add(self, step: int, id: str, t: int, loss: float) -> None:
-        """A look at a picture in step `step`, counted from 0, at timestep `t`."""
-        place = self._places.get(id)
-        if place is None or not np.isfinite(loss):
+    def add(self, step: int, key: str, t: int, loss: float) -> None:
+        """A look at a picture in step `step`, counted from 0, at timestep `t`; `key` names the visit."""
+        place = self._places.get(key.split(":")[1])
+        if place is None or not np.isfinite(loss) or loss <= 0:
             return
         bin = min(max((t - self._low) * BINS // self._width, 0), BINS - 1)
         era = min(step * ERAS // self._total, ERAS - 1)
         self._seen[bin] += 1
-        self._means[bin] += max(1 / self._seen[bin], MEMORY) * (loss - self._means[bin])
-        if self._means[bin] > 0:
-            self._looks[place, era] += 1
-            self._sums[place, era] += loss / self._means[bin]
+        self._means[bin] += max(1 / self._seen[bin], MEMORY) * (np.log(loss) - self._means[bin])
+        self._looks[place, era, bin * BANDS // BINS] += 1
+        self._sums[place, era, bin * BANDS // BINS] += np.log(loss) - self._means[bin]
 
     def rows(self) -> list[Row]:
         """What is known of each picture, the most costly first."""
         found = [
-            Row(
-                id=id,
-                name=self.pictures[id].path.name,
-                looks=int(self._looks[place].sum()),
-                eras=tuple(
-                    None if not looks else float(sum_ / looks)
-                    for looks, sum_ in zip(self._looks[place], self._sums[place], strict=True)
-                ),
-            )
+            Row(self.pictures[id].path.name, id, self._looks[place].tolist(), self._sums[place].tolist())
             for id, place in self._places.items()
         ]
         return sorted(found, key=lambda row: (-(row.late or 0.0), row.id))
+
+    def page(self, step: int) -> dict[str, JSON]:
+        """All of it, for a file."""
+        rows = self.rows()
+        lists = listed(rows)
+        return {
+            "version": 1,
+            "step": step,
+            "steps": self._total,
+            "pictures": [row.told() for row in rows],
+            **{name: [row.name for row in some] for name, some in lists.items()},
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         """What a resume needs."""

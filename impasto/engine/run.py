@@ -23,6 +23,7 @@ from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
 from impasto.engine import device, opening, pick, prepare, ranks, validate
 from impasto.engine.device import Compute
+from impasto.engine.ledger import Ledger
 from impasto.engine.measuring import Gauge, measure
 from impasto.engine.member import Member, trained
 from impasto.engine.proving import Witness
@@ -169,6 +170,10 @@ class Fleet:
             session.ranked_on = list(session.gauge.held) or ranks.batches(source, session.feed.plan, total)
         base_hash = prepare.fingerprint(self._store, session.card, "unet", config.model.merged)
         session.teller = Teller(config, session.card, session.feed, compute, base_hash, uuid.uuid4().hex, total)
+        levels = config.objective.timesteps
+        session.ledger = Ledger(
+            chain.from_iterable(session.feed.scan.examples), total=total, low=levels.low, high=levels.high
+        )
         session.gauge.curve.on = pick.names(
             [*session.gauge.held, *session.gauge.beside], validate.timesteps(session.member)
         )

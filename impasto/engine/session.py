@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from impasto.data.batch import Batch
 from impasto.data.feed import Feed
 from impasto.engine import checkpoint, pick, plots, preview, ranks
 from impasto.engine.config import Prompt
+from impasto.engine.ledger import Ledger
 from impasto.engine.measuring import Gauge
 from impasto.engine.member import Member
 from impasto.engine.proving import Witness
@@ -57,6 +59,7 @@ class Session:
     feed: Feed = field(init=False)
     member: Member = field(init=False)
     teller: Teller = field(init=False)
+    ledger: Ledger = field(init=False)
     gauge: Gauge = field(init=False, default_factory=Gauge)
     ranked_on: list[Batch] = field(init=False, default_factory=list)
     """The pictures that ranks are measured on, where the adapter is to be cut to some."""
@@ -111,6 +114,7 @@ class Session:
         """Go on from a checkpoint, if there is one."""
         if found is not None:
             self.member.restore(found.step, found.tensors)
+            self.ledger.restore(found.tensors.get("ledger"))
             self.gauge.curve.restore(found.state.get("measured"), found.tensors.get("best"))
             self._checkpointed = found.step
             self.tell(events.Resumed(step=found.step))
@@ -153,6 +157,7 @@ class Session:
         if not progress.losses:
             return
         rows = torch.stack([torch.stack(each).float() for each in (progress.losses, progress.norms, progress.skips)])
+        self._book(rows[2].tolist())
         bounds = torch.stack(progress.bounds).tolist() if progress.bounds else None
         elapsed, memory = time.monotonic() - self._clock, trainer.compute.memory()
         for at, (loss, norm, skip) in enumerate(rows.T.tolist()):
@@ -171,6 +176,20 @@ class Session:
         self.touch_clock()
         del self._skipped[:-WINDOW]
         self._stop_if_diverged(scaled=trainer.compute.scaled)
+
+    def _book(self, skipped: list[float]) -> None:
+        """Put down what each picture cost in the steps since the last report."""
+        progress = self.member.progress
+        told = [
+            torch.stack([look.t.float(), look.losses.float(), look.weight.float().to(look.t.device)])
+            for some in progress.looks for look in some
+        ]  # fmt: skip
+        numbers = iter(torch.cat(told, dim=1).T.tolist() if told else [])
+        for at, (some, skip) in enumerate(zip(progress.looks, skipped, strict=True)):
+            for key in (key for look in some for key in look.keys):
+                t, loss, weight = next(numbers)
+                if weight > 0 and not skip:
+                    self.ledger.add(progress.first + at, key, int(t), loss / weight)
 
     def _stop_if_diverged(self, *, scaled: bool) -> None:
         patience = IN_A_ROW_FP16 if scaled else IN_A_ROW
@@ -243,6 +262,8 @@ class Session:
         step = self.member.step
         state: dict[str, files.JSON] = {"step": step, "total": self.member.total, "seed": self.member.seed}
         keep, tensors, curve = self.config.save.keep_checkpoints, self.member.tensors(), self.gauge.curve
+        if self.ledger.pictures:
+            tensors["ledger"] = self.ledger.tensors()
         if curve.told:
             state["measured"] = curve.state()
         if curve.weights:
@@ -250,6 +271,7 @@ class Session:
         written = checkpoint.save(self.folder, step, tensors, state, keep=keep)
         self._checkpointed, self._saved_at = step, time.monotonic()
         self.tell(events.Saved(step=step, checkpoint=written.name))
+        files.write(self.folder.ledger, json.dumps(self.ledger.page(step), indent=1).encode())
 
     def export(self, path: Path, trainer: Trainer, witness: Witness) -> None:
         """Write the adapter as a file to use and, as the settings say, prove that it loads and draws alike."""

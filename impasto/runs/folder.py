@@ -11,6 +11,7 @@ anna.safetensors                          the final adapter
 anna-best.safetensors                     the adapter where the loss on held-out pictures was lowest
 anna-rank-0004.safetensors                the same cut to a rank (adapter.export_ranks), and ranks.png
 loss.png
+ledger.json                               what each picture cost while it was learnt
 lock                                      held while it trains
 """
 
@@ -142,6 +143,11 @@ class RunFolder:
     def curve(self) -> Path:
         """The loss as a picture."""
         return self.path / "loss.png"
+
+    @property
+    def ledger(self) -> Path:
+        """What each picture cost while it was learnt."""
+        return self.path / "ledger.json"
 
     @property
     def lock(self) -> Path:
