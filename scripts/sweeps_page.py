@@ -83,7 +83,8 @@ def _fleet(found: dict[str, Any]) -> Iterator[str]:
     yield "## Members side by side"
     yield (
         f"Equal members of rank {found['rank']} on the pocket model, {found['batch']} pictures each, on one core;\n"
-        "by seconds of the processor, the quickest of several steps. *Separate* is a process for each."
+        "by seconds of the processor, the quickest of several steps. *Separate* is a process for each, which\n"
+        f"also pays {found['rows'][0]['start']:.1f} seconds of the processor before its first step; a fleet pays once."
     )
     lines = [
         "| members | adapter-steps a second | against one | peak memory | separate |",

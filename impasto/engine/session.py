@@ -18,7 +18,6 @@ from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.feed import Feed
 from impasto.engine import checkpoint, pick, plots, preview, ranks
-from impasto.engine.config import Prompt
 from impasto.engine.ledger import Ledger
 from impasto.engine.measuring import Gauge
 from impasto.engine.member import Member
@@ -236,7 +235,9 @@ class Session:
             self.tell(events.Phase(name="preview", done=number, total=len(prompts)))
             known = f"{prompt!r} {self.config.objective!r}"
             try:
-                drawn = shared[known] if known in shared else self._drawn(prompt, trainer, poll)
+                drawn = (
+                    shared[known] if known in shared else preview.drawn(self.member, prompt, trainer, self.card, poll)
+                )
             except torch.OutOfMemoryError:
                 text = f"no memory for preview {number}; make its width and height smaller"
                 self.tell(events.Warned(code="W-MEM-002", text=text))
@@ -246,14 +247,6 @@ class Session:
             shared[known] = drawn
             self.tell(events.Preview(step=self.member.step, file=path.name, prompt=number))
         self.touch_clock()
-
-    def _drawn(self, prompt: Prompt, trainer: Trainer, poll: Poll) -> bytes:
-        with self.member.averaged():
-            pixels = preview.draw(
-                trainer.family, trainer.compute, prompt, self.card,
-                riders=trainer.riders, adapter=self.member.adapter, process=self.member.objective.process, poll=poll,
-            )  # fmt: skip
-        return preview.png(pixels)
 
     def checkpoint(self) -> None:
         """Write all that a resume needs, once for a step."""

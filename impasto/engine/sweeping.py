@@ -21,7 +21,7 @@ from impasto.engine.run import Fleet
 from impasto.engine.session import Session, Show
 from impasto.engine.signals import StopRequest
 from impasto.engine.trainer import Trainer
-from impasto.errors import ConfigError, DivergedError, Problem, UserError
+from impasto.errors import ConfigError, DivergedError, OutOfMemory, Problem, UserError
 from impasto.events import EventLog
 from impasto.families import detect
 from impasto.families.detect import Card
@@ -127,7 +127,8 @@ class _Group:
     def _packed(self, names: Sequence[str]) -> fleets.Packing:
         configs = [self._runs[name].config for name in names]
         needs = fleets.needs(configs, self._card, area=max(_area(each, self._card) for each in configs))
-        return fleets.pack(needs, free_memory(configs[0]), most=self._sweep.side_by_side)
+        limits = [each for each in (self._sweep.side_by_side, self._folder.state().side_by_side) if each]
+        return fleets.pack(needs, free_memory(configs[0]), most=min(limits, default=0))
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -143,7 +144,18 @@ class _Group:
             if rung is not None:
                 self._settle(rung, {name: self.last_loss(name) for name in alive})
             return
-        rows = state.rows.get(self._key(rung), 0)
+        watch = _Watch(self, rung, alive)
+        if not self._trained(begins, watch, rows=state.rows.get(self._key(rung), 0)):
+            halves = self._halved(watch)
+            if watch.rung == rung:  # a later one has its turn
+                for half in halves:
+                    self._fleet(half, rung)
+            return
+        if rung is not None and watch.rung == rung and any(name not in self._come(rung) for name in alive):
+            self._settle(rung, {name: self.last_loss(name) for name in alive})  # all came to their end before it
+
+    def _trained(self, begins: dict[str, int | None], watch: _Watch, *, rows: int) -> bool:
+        """Train runs side by side; False if the device has no memory for so many."""
         with ExitStack() as held:
             sessions = []
             for name, step in begins.items():
@@ -151,11 +163,24 @@ class _Group:
                 session = held.enter_context(opening.opened(config, frozenset(), False, self._show))
                 session.goes_back_to = step
                 sessions.append(session)
-            watch = _Watch(self, rung, alive)
             fleet = Fleet(sessions, self._store, self._stop, strict=self._strict, umpire=watch, rows=rows)
-            self._failures += fleet.train()
-        if rung is not None and watch.rung == rung and any(name not in self._come(rung) for name in alive):
-            self._settle(rung, {name: self.last_loss(name) for name in alive})  # all came to their end before it
+            try:
+                self._failures += fleet.train()
+            except (torch.OutOfMemoryError, OutOfMemory):
+                if len(sessions) == 1:
+                    raise
+                return False
+        return True
+
+    def _halved(self, watch: _Watch) -> list[tuple[str, ...]]:
+        """A fleet that did not fit as two, one after the other; no later one is larger."""
+        half = math.ceil(len(watch.names) / 2)
+        parts = [tuple(watch.names[:half]), tuple(watch.names[half:])]
+        state, key = self._folder.state(), self._key(watch.rung)
+        others = [each for each in state.fleets[key] if not set(each) & set(watch.names)]
+        fleets = {**state.fleets, key: (*parts, *others)}
+        self._folder.write(state.model_copy(update={"fleets": fleets, "side_by_side": half}))
+        return parts
 
     def _come(self, rung: int) -> dict[str, float | None]:
         return self._folder.state().rung(self._number, rung).losses
@@ -262,7 +287,9 @@ class _Watch:
 
     def __init__(self, group: _Group, rung: int | None, names: Sequence[str]) -> None:
         self._group = group
-        self._names = list(names)
+        self.names = list(names)
+        """The runs that are trained."""
+
         self.rung = rung
         """The next rung; None once there is none for this fleet."""
 
@@ -280,7 +307,7 @@ class _Watch:
         decides anew who trains side by side."""
         assert self.rung is not None
         measured = _scores(sessions, trainer, poll)
-        losses = {name: measured.get(name, self._group.last_loss(name)) for name in self._names}
+        losses = {name: measured.get(name, self._group.last_loss(name)) for name in self.names}
         dropped = self._group.settled(self.rung, losses)
         after = None if dropped is None else self._group.stays(self.rung)
         if dropped is None or after is None:
@@ -288,7 +315,7 @@ class _Watch:
         leaving = [session for session in sessions if session.folder.path.name in dropped]
         for session in leaving:
             session.tell(events.Dropped(step=session.member.step, text=dropped[session.folder.path.name]))
-        self._names = list(after[0])
+        self.names = list(after[0])
         self.rung = after[1]
         return leaving
 

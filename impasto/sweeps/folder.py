@@ -54,6 +54,9 @@ class State(Section):
     rows: dict[str, int] = Field(default={})
     """Pictures in one forward pass, by base."""
 
+    side_by_side: int = 0
+    """Runs that fit at once, as was learnt when more did not; 0: nothing was learnt yet."""
+
     rungs: tuple[Rung, ...] = Field(default=(), strict=False)
 
     def dropped(self) -> dict[str, str]:

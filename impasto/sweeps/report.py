@@ -129,7 +129,7 @@ class Report:
             )
         yield ""
         if self.pick is None:
-            yield 'no recommendation: no run has a loss with fixed noise; hold pictures out (role = "validation")'
+            yield "no recommendation: no run has a loss with fixed noise; hold pictures out (validation.share)"
         else:
             yield f"take {' or '.join(self.pick.names)}: {self.pick.reason}"
 

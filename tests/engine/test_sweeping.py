@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from impasto import events
 from impasto.engine import run, session
 from impasto.engine.sweeping import sweep
+from impasto.engine.trainer import Trainer
 from impasto.errors import ConfigError
 from impasto.sweeps import expand
 from tests.engine import forks, sweeps
@@ -69,6 +71,27 @@ def test_a_variant_that_diverges_is_a_result_and_no_error(tiny_base: Path, pictu
     folder = sweeps.begun(file, ["optim.learning_rate=1e-3,100.0", "adapter.alpha=1e6", "sweep.halving.eta=2"])
     sweep(folder, cache=tmp_path / "cache")
     assert list(sweeps.weights(folder)) == ["small-lr1e-3"]
+
+
+def test_a_fleet_that_does_not_fit_is_halved_and_ends_alike(
+    tiny_base: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = sweeps.settings(tmp_path, tiny_base, pictures, steps=4)
+    whole = sweeps.begun(file, ["adapter.rank=2,3,4,5", "sweep.side_by_side=2"])
+    sweep(whole, cache=tmp_path / "cache")
+    step = Trainer.step
+
+    def small_device(trainer: Trainer) -> Any:
+        if len(trainer.members) > 2 and trainer.members[0].step == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return step(trainer)
+
+    monkeypatch.setattr(Trainer, "step", small_device)
+    other = sweeps.begun(file, ["adapter.rank=2,3,4,5", "name=other"])
+    sweep(other, cache=tmp_path / "cache")
+    assert list(map(len, other.state().fleets["0:end"])) == [2, 2]
+    for a, b in zip(sweeps.weights(whole).values(), sweeps.weights(other).values(), strict=True):
+        assert farthest(a, b) < 1e-4
 
 
 def test_halving_without_anything_to_compare_by_is_refused(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
