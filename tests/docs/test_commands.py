@@ -70,6 +70,9 @@ def test_every_setting_in_a_sentence_exists(page: Path) -> None:
 def test_every_file_of_settings_could_be_trained(block: pages.Block, tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
     path.write_text(block.text, "utf-8")
+    if "[sweep]" in block.text:
+        assert expand.points(expand.read(str(path), []))
+        return
     found, source = config.read(path)
     for dataset in found.data.sets:
         dataset.path.mkdir(parents=True)
