@@ -217,10 +217,15 @@ def _shown(config: RunConfig) -> Found:
             what,
             "set preview.every_epochs = 1 with a prompt, or delete this line",
         )
-    if validation.every_steps is not None and not any(each.role == "validation" for each in config.data.sets):
-        what = "a loss is to be measured, but no set holds pictures for it"
-        fix = 'add [[data.sets]] with role = "validation", or delete this line'
-        yield "E-CFG-026", ("validation", "every_steps"), what, fix
+    held = bool(validation.share) or any(each.role == "validation" for each in config.data.sets)
+    if validation.patience is not None and validation.share == 0.0 and not held:
+        what = "the run is to end by the loss on held-out pictures, and none are held out"
+        fix = 'add [[data.sets]] with role = "validation", or delete validation.share'
+        yield "E-CFG-026", ("validation", "patience"), what, fix
+    for name in ("every_steps", "patience"):
+        if getattr(validation, name) is not None and not validation.pictures:
+            what = "a loss is to be measured, but on no pictures"
+            yield "E-CFG-026", ("validation", name), what, "delete validation.pictures, or this line"
     if config.objective.prior_target == "base" and not any(each.role == "regularization" for each in config.data.sets):
         what = "the base's own answers are to be kept, but no set says for which pictures"
         fix = 'add [[data.sets]] with role = "regularization", or delete this line'

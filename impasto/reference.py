@@ -10,7 +10,7 @@ from pathlib import Path
 
 from impasto import errors
 from impasto.compat import page as compat
-from impasto.config import RunConfig, json_schema
+from impasto.config import json_schema
 from impasto.preflight import lint
 from impasto.schema import Section
 from impasto.settings import fields
@@ -29,6 +29,7 @@ from impasto.settings.fields import (
     Text,
 )
 from impasto.settings.toml import literal
+from impasto.sweeps.config import WholeFile
 
 FOLDER = Path("docs/reference")
 
@@ -58,14 +59,14 @@ def settings_page() -> str:
         "Keys to other services (`hf_…` and the like) are refused: settings are copied into run folders.",
         "",
     ]
-    for title, section, help_text in _sections(RunConfig, "", "The top of the file."):
+    for title, section, help_text in _sections(WholeFile, "", "The top of the file."):
         lines += [f"## {title}", "", help_text, "", *_table(section), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def schema_file() -> str:
     """The JSON schema for editors."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(json_schema(WholeFile), indent=2, ensure_ascii=False) + "\n"
 
 
 def errors_page() -> str:
@@ -147,6 +148,13 @@ CODES = {
     "E-CFG-140": "an adapter held in bf16 beside a base that computes in something else",
     "E-CFG-142": "an adapter held in bf16 with a schedule-free optimizer",
     "E-CFG-143": "norms are to be trained, and the denoiser that has them is left out",
+    "E-SWP-001": "to sweep: what a setting is to be is no list of values and no range",
+    "E-SWP-002": "to sweep: nothing varies, or it is not said how many combinations are tried, or they are too many",
+    "E-SWP-003": "to sweep: the folder holds a sweep with other settings",
+    "E-SWP-004": "to sweep: no folder of a sweep",
+    "E-SWP-005": "to sweep: the file of what was decided so far cannot be read",
+    "E-SWP-006": "to sweep: halving without a loss to compare runs by",
+    "E-SWP-007": "a file with a section [sweep] where one run is asked for",
 }
 """What each code of a problem with settings or the command line means."""
 

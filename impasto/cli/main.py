@@ -18,6 +18,7 @@ from impasto.cli import (
     queue,
     runs,
     scoring,
+    sweep,
     training,
     weights,
 )
@@ -39,6 +40,7 @@ for command in (
     about.new,
     training.train,
     training.resume,
+    sweep.app,
     plan.plan,
     training.plot,
     runs.runs,

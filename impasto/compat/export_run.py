@@ -88,7 +88,7 @@ def run(made: Exported, config: RunConfig) -> None:
         made.lose("output.log_every")
     if config.device != usual.device:
         made.lose("device", "it is chosen with accelerate")
-    if config.validation.every_steps is not None or any(each.role == "validation" for each in config.data.sets):
+    if config.validation != usual.validation or any(each.role == "validation" for each in config.data.sets):
         made.lose("validation")
     _previews(made, config)
 

@@ -355,7 +355,7 @@ def _strangers(desk: Desk, place: str, table: Mapping[str, Any], known: tuple[st
 
 def _of_dataset(name: str, full: str, value: Any, desk: Desk) -> Result:
     if name in ("validation_split", "validation_seed"):
-        why = "put held-out pictures into a folder with the role validation"
+        why = "one share holds for all pictures here: validation.share"
         return Result(full, value, "lost" if value else "same", reason=why)
     if name in ("network_multiplier",):
         return Result(full, value, "same", reason="has no effect there")

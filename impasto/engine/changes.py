@@ -48,6 +48,7 @@ RULES: dict[str, tuple[Verdict, str]] = {
     "train": ("applied", "the schedule is planned anew over all steps"),
     "save": ("applied", "it holds from here on"),
     "preview": ("applied", "it holds from here on"),
+    "validation.share": ("allowed by name", "other pictures are learnt from here on"),
     "validation": ("applied", "it holds from here on"),
     "output": ("applied", "it holds from here on"),
     "device": ("applied", "the same numbers, to rounding, on other hardware"),

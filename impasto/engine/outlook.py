@@ -111,5 +111,5 @@ def _counted(config: RunConfig, card: Card) -> int:
     """The steps that a run of so many epochs has."""
     found = scan(config.data)
     found.check(config.data)
-    feed = planned(config.data, found, config.train, side=card.resolution, step=card.step)
+    feed = planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)
     return feed.plan.total_steps(config.train)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from impasto.events import Validated
+
 if TYPE_CHECKING:
     from impasto.engine.layers import Row
     from impasto.preflight.report import BucketPlan
@@ -23,12 +25,16 @@ WIDE, TALL = 3.0, 2.7
 """Inches of the axes that they are drawn in, about."""
 
 
-def loss_curve(steps: Sequence[int], losses: Sequence[float], *, title: str) -> bytes:
-    """Every step's loss as a dot, and its running mean as a line: a PNG."""
+def loss_curve(
+    steps: Sequence[int], losses: Sequence[float], *, title: str, measured: Sequence[Validated] = ()
+) -> bytes:
+    """Every step's loss as a dot, and its running mean as a line; below, what was measured at each noise level against
+    its first value, held-out pictures beside training pictures: a PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.6), dpi=120, layout="constrained")
-    axes = figure.subplots()
+    shown = len(measured) > 1
+    figure = Figure(figsize=(7.2, 6.6 if shown else 3.6), dpi=120, layout="constrained")
+    axes, *below = figure.subplots(2 if shown else 1, 1, squeeze=False)[:, 0]
     axes.plot(steps, losses, ".", color="#9db8d9", markersize=3, label="each step")
     axes.plot(steps, running_mean(losses), "-", color="#1f5fa8", linewidth=1.8, label="running mean")
     axes.set_xlabel("step")
@@ -37,9 +43,35 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float], *, title: str) -> 
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     axes.set_ylim(bottom=0)
+    for each in below:
+        _measured(each, measured)
     drawn = BytesIO()
     figure.savefig(drawn, format="png")
     return drawn.getvalue()
+
+
+def _measured(axes: Any, measured: Sequence[Validated]) -> None:
+    """Loss with fixed noise over its first value, a colour for each noise level: held-out solid, training dashed."""
+    from matplotlib import colormaps
+
+    levels = sorted({level for each in measured for level in (*each.losses, *each.training)}, key=int)
+    for at, level in enumerate(levels):
+        colour = colormaps["viridis"](0.1 + 0.75 * at / max(1, len(levels) - 1))
+        for style, name, losses in (
+            ("-", f"t = {level}, held out", [each.losses.get(level) for each in measured]),
+            ("--", f"t = {level}, training", [each.training.get(level) for each in measured]),
+        ):
+            found = [(each.step, loss) for each, loss in zip(measured, losses, strict=True) if loss]
+            if found:
+                values = [loss / found[0][1] for _, loss in found]
+                axes.plot([step for step, _ in found], values, style, color=colour, linewidth=1.4, label=name)
+    best = min((each for each in measured if each.step and each.loss), key=lambda each: each.loss or 0.0, default=None)
+    if best is not None:
+        axes.axvline(best.step, color=QUIET, linewidth=1.0, label=f"lowest, held out: step {best.step}")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss with fixed noise, over its first")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=7, ncols=2)
 
 
 def ranks(means: Mapping[int, float], *, title: str) -> bytes:

@@ -40,6 +40,9 @@ from impasto.rates import part_rates
 from impasto.store import Store
 
 Tell = Callable[[Event], None]
+MEASURED = 20_221
+"""The dice of pictures that are measured. They are not the run's, so that runs of different seeds can be compared."""
+
 VARIANTS = 16
 """Captions with more variants than this are encoded at each visit: keeping them all would not pay."""
 
@@ -51,7 +54,7 @@ def look(config: RunConfig, card: Card, store: Store, tell: Tell) -> Feed:
     for problem in (*grouped(found.of("skip")), *grouped(found.of("note"))):
         tell(events.Warned(code=problem.code, text=str(problem)))
     found.check(config.data)
-    return planned(config.data, found, config.train, side=card.resolution, step=card.step)
+    return planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)
 
 
 def grouped(problems: Sequence[Problem], most: int = 5) -> Iterator[Problem]:
@@ -107,12 +110,13 @@ class Source:
         """Encode whatever a visit can ask for and the store lacks. Nothing to do on the second run."""
         if self._store is None:
             return
-        views = [(view, self._recipe(view)) for view in self._feed.plan.views()]
+        views = [(view, self._recipe(view)) for view in self._feed.views()]
         lacking = [view for view, recipe in views if self._store.missing([recipe])]
         with self._encoder() if lacking else _nothing():
             for done, view in enumerate(lacking):
                 _progress(tell, "encode pictures", done, len(lacking))
-                self._distribution(Visit(view.set, view.example, view.id, 0, view.placement, view.flip, view.color))
+                visit = Visit(view.set, view.example, view.id, 0, view.placement, view.flip, view.color)
+                self._distribution(visit, keep=True)
             self._say_rescued(tell)
         captions = [] if self._learns_words else sorted(self._kept_captions)
         unknown = [text for text in captions if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
@@ -146,9 +150,10 @@ class Source:
 
     def batch(self, micro: Micro, step: int = 0) -> Batch:
         """A micro-batch of an optimizer step, on the device."""
-        latents = [self._latents(visit, key) for visit, key in zip(micro.visits, micro.keys, strict=True)]
-        moment = words.Moment(step, self._steps, micro.epoch)
-        texts = [self._caption(visit, key, moment) for visit, key in zip(micro.visits, micro.keys, strict=True)]
+        named = list(zip(micro.visits, micro.keys, strict=True))
+        latents = [self._latents(visit, key, measured=micro.measured) for visit, key in named]
+        moment = None if micro.measured else words.Moment(step, self._steps, micro.epoch)
+        texts = [self._caption(visit, key, moment) for visit, key in named]
         weights = [self._weight(visit) for visit in micro.visits]
         size = (latents[0].shape[-2], latents[0].shape[-1])
         masked = self._config.data.masks_of(self._config.data.sets[micro.set]).used
@@ -165,15 +170,15 @@ class Source:
 
     # -- pictures ------------------------------------------------------------------------------------------------
 
-    def _latents(self, visit: Visit, key: str) -> Tensor:
-        found = self._distribution(visit)
-        return encodings.draw_latents(found["mean"], found["std"], dice.seed("posterior", self._config.train.seed, key))
+    def _latents(self, visit: Visit, key: str, *, measured: bool) -> Tensor:
+        found = self._distribution(visit, keep=measured or not self._feed.plan.pools[visit.set].live)
+        seed = MEASURED if measured else self._config.train.seed  # runs of other seeds measure the same
+        return encodings.draw_latents(found["mean"], found["std"], dice.seed("posterior", seed, key))
 
-    def _distribution(self, visit: Visit) -> dict[str, Tensor]:
-        """Mean and standard deviation of an encoded picture, each [C, h, w]."""
-        new_each_time = self._feed.plan.pools[visit.set].live
+    def _distribution(self, visit: Visit, *, keep: bool) -> dict[str, Tensor]:
+        """Mean and standard deviation of an encoded picture, each [C, h, w]; kept where it can be asked for again."""
         return encodings.kept(
-            None if new_each_time else self._store,
+            self._store if keep else None,
             self._recipe(visit),
             lambda: self._encode(visit),
         )
@@ -242,10 +247,13 @@ class Source:
 
     # -- captions ------------------------------------------------------------------------------------------------
 
-    def _caption(self, visit: Visit, key: str, moment: words.Moment) -> str:
-        dataset, caption = self._config.data.sets[visit.set], self._feed.example(visit).caption
-        rules = self._config.data.captions_of(dataset)
-        if dataset.role == "validation":
+    def _caption(self, visit: Visit, key: str, moment: words.Moment | None) -> str:
+        """The caption of a visit; at no moment of the training, the whole one."""
+        caption, rules = (
+            self._feed.example(visit).caption,
+            self._config.data.captions_of(self._config.data.sets[visit.set]),
+        )
+        if moment is None:
             return words.complete(caption, rules)
         return words.visited(caption, rules, dice.generator("caption", self._config.train.seed, key), moment)
 
@@ -257,8 +265,8 @@ class Source:
     def _captioned(self) -> Iterator[tuple[str, Captions]]:
         """Every caption that is changed by visits, with its rules."""
         for dataset, examples in zip(self._config.data.sets, self._feed.scan.examples, strict=True):
-            if dataset.role != "validation":
-                yield from ((example.caption, self._config.data.captions_of(dataset)) for example in examples)
+            rules = self._config.data.captions_of(dataset)
+            yield from ((each.caption, rules) for each in examples if each.role != "validation")
 
     def _is_many(self, caption: str, rules: Captions) -> bool:
         return words.variants(caption, rules, limit=VARIANTS) is None
@@ -268,10 +276,9 @@ class Source:
         for caption, rules in self._captioned():
             found = words.variants(caption, rules, limit=VARIANTS)
             yield from (words.WITHOUT_WORDS,) if found is None else found
-        for dataset, examples in zip(self._config.data.sets, self._feed.scan.examples, strict=True):
-            if dataset.role == "validation":
-                rules = self._config.data.captions_of(dataset)
-                yield from (words.complete(example.caption, rules) for example in examples)
+        for micro in (*self._feed.held_out, *self._feed.beside):
+            rules = self._config.data.captions_of(self._config.data.sets[micro.set])
+            yield from (words.complete(self._feed.example(visit).caption, rules) for visit in micro.visits)
 
     def _cond(self, texts: list[str]) -> Conditioning:
         if self._learns_words or any(self._changes(text) for text in texts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +21,10 @@ from impasto.families.detect import Card
 from impasto.families.family import Family
 from impasto.objectives.process import Process
 from impasto.objectives.sampling import sample
+
+if TYPE_CHECKING:
+    from impasto.engine.member import Member
+    from impasto.engine.trainer import Trainer
 
 
 def nothing() -> None:
@@ -63,6 +68,16 @@ def draw(
     clean = sample(predict, process or family.process, latents, steps=prompt.steps, sampler=prompt.sampler, poll=poll)
     with family.vae() as vae:
         return vae.decode(clean)[0].cpu()
+
+
+def drawn(member: Member, prompt: Prompt, trainer: Trainer, card: Card, poll: Callable[[], None]) -> bytes:
+    """What a member draws now, with the weights that files show, as a PNG."""
+    with member.averaged():
+        pixels = draw(
+            trainer.family, trainer.compute, prompt, card,
+            riders=trainer.riders, adapter=member.adapter, process=member.objective.process, poll=poll,
+        )  # fmt: skip
+    return png(pixels)
 
 
 def first_noise(prompt: Prompt, card: Card) -> Tensor:

@@ -21,8 +21,10 @@ from impasto import adapters, events, families, objectives, optim
 from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
-from impasto.engine import device, opening, prepare, ranks
+from impasto.engine import device, opening, pick, prepare, ranks, validate
 from impasto.engine.device import Compute
+from impasto.engine.ledger import Ledger
+from impasto.engine.measuring import Gauge, measure
 from impasto.engine.member import Member, trained
 from impasto.engine.proving import Witness
 from impasto.engine.session import Session, Show, StopAsked
@@ -87,14 +89,23 @@ def fleets(sessions: Iterable[Session]) -> list[list[Session]]:
     return list(found.values())
 
 
+Umpire = Callable[[list[Session], Trainer, Callable[[], None]], Iterable[Session]]
+"""Looks at the runs of a fleet between two steps, and says which of them leave it now."""
+
+
 class Fleet:
     """Runs that train at once on one frozen base."""
 
-    def __init__(self, sessions: Sequence[Session], store: Store, stop: StopRequest, *, strict: bool = False) -> None:
+    def __init__(
+        self, sessions: Sequence[Session], store: Store, stop: StopRequest, *,
+        strict: bool = False, umpire: Umpire | None = None, rows: int = 0,
+    ) -> None:  # fmt: skip
         self._sessions = list(sessions)
         self._store = store
         self._stop = stop
         self._strict = strict
+        self._umpire = umpire
+        self._rows = rows
         self._failures: list[UserError] = []
 
     def train(self) -> list[UserError]:
@@ -125,8 +136,10 @@ class Fleet:
             session.feed = prepare.look(session.config, card, self._store, session.tell)
             total = session.feed.plan.total_steps(session.config.train)
             totals[str(session.folder.path)] = total
-            if session.finished_at >= total:
-                session.tell(events.Noted(text=f"already finished, all {total} steps: {session.folder.final}"))
+            _can_be_patient(session)
+            if (ended := session.was_finished(total)) is not None and session.goes_back_to is None:
+                steps = f"all {total} steps" if ended >= total else f"early, after step {ended} of {total}"
+                session.tell(events.Noted(text=f"already finished, {steps}: {session.folder.final}"))
                 self._sessions.remove(session)
                 continue
             opening.advise(session, self._store, strict=self._strict)
@@ -143,7 +156,7 @@ class Fleet:
         for session in self._sessions:  # before any picture is encoded: what does not go with this base is refused
             objectives.build(session.config.objective, family.process, session.config.train.seed)
             _has_layers(session.config, family)
-        trainer = Trainer(family, compute, config.device.rows)
+        trainer = Trainer(family, compute, config.device.rows or self._rows)
         for session in self._sessions:
             self._admit(session, trainer, totals[str(session.folder.path)], held)
         return trainer, Witness(card, config.model, compute)
@@ -154,17 +167,24 @@ class Fleet:
         source = prepare.Source(config, session.feed, session.card, family, compute, self._store)
         source.fill(session.tell)
         held.enter_context(source.live(session.tell))
-        saved = session.newest()
+        saved = session.newest() if session.goes_back_to is None else session.saved_at(session.goes_back_to)
         session.member, notes = member(config, family, compute, total, saved.tensors["adapter"] if saved else None)
         for note in notes:
             session.tell(events.Noted(text=note))
         session.member.feed(Loader(source.step, last=total, ahead=config.data.prefetch, workers=config.data.workers))
         held.callback(session.member.close)
-        session.held_out = [source.batch(micro) for micro in session.feed.held_out]
+        session.gauge = _gauge(session, source, total)
         if ranks.asked(config):
-            session.ranked_on = session.held_out or ranks.batches(source, session.feed.plan, total)
+            session.ranked_on = list(session.gauge.held) or ranks.batches(source, session.feed.plan, total)
         base_hash = prepare.fingerprint(self._store, session.card, "unet", config.model.merged)
         session.teller = Teller(config, session.card, session.feed, compute, base_hash, uuid.uuid4().hex, total)
+        levels = config.objective.timesteps
+        session.ledger = Ledger(
+            chain.from_iterable(session.feed.scan.examples), total=total, low=levels.low, high=levels.high
+        )
+        session.gauge.curve.on = pick.names(
+            [*session.gauge.held, *session.gauge.beside], validate.timesteps(session.member)
+        )
         session.restore(saved)
         session.begin()
         trainer.add(session.member)
@@ -172,20 +192,42 @@ class Fleet:
     def _train(self, trainer: Trainer, witness: Witness) -> None:
         poll = self._stop.poll
         try:
+            untrained: dict[str, bytes] = {}
             for session in list(self._sessions):
-                self._apart(session, trainer, partial(first, session, trainer, witness, poll))
+                self._apart(session, trainer, partial(first, session, trainer, witness, poll, untrained))
                 if session.done:
                     self._leave(session, trainer)
+            self._measure(trainer)  # the start; or what a kill kept from being measured
+            self._judge(trainer, poll)
             while self._sessions:
                 poll()
                 for failed, error in trainer.step().items():
                     self._lose(next(each for each in self._sessions if each.member is failed), trainer, error)
+                self._measure(trainer)
                 for session in list(self._sessions):
                     self._after_step(session, trainer, witness)
+                self._judge(trainer, poll)
         except Stopped:
             for session in self._sessions:
                 session.interrupt(trainer)
             raise
+
+    def _judge(self, trainer: Trainer, poll: Callable[[], None]) -> None:
+        """Let the umpire look at all of them between two steps, and take out whom it stops."""
+        if self._umpire and self._sessions:
+            begun = time.monotonic()
+            for session in self._umpire(list(self._sessions), trainer, poll):
+                self._leave(session, trainer)
+            for session in self._sessions:
+                session.wait_for(time.monotonic() - begun)
+
+    def _measure(self, trainer: Trainer) -> None:
+        """Measure every run that is due, together: they share the base's forward passes."""
+        for session in [each for each in self._sessions if each.gauge.is_due(each.member.step)]:
+            self._apart(session, trainer, partial(session.report, trainer))
+        due = [each for each in self._sessions if each.gauge.is_due(each.member.step)]
+        if due:
+            measure(trainer, due, self._sessions, self._stop.poll)
 
     def _after_step(self, session: Session, trainer: Trainer, witness: Witness) -> None:
         begun = time.monotonic()
@@ -215,6 +257,20 @@ class Fleet:
             self._sessions.remove(session)
             trainer.remove(session.member)
             session.member.close()
+
+
+def _can_be_patient(session: Session) -> None:
+    """Raise ConfigError when a run is to end by held-out pictures and has none."""
+    if session.config.validation.patience is not None and not session.feed.held_out:
+        what = "the run is to end by the loss on held-out pictures, and none are held out of so few"
+        fix = "set validation.share, for instance to 0.1, or delete this line"
+        raise ConfigError(Problem("E-CFG-026", what, "validation.patience", fix))
+
+
+def _gauge(session: Session, source: prepare.Source, total: int) -> Gauge:
+    """What of a run is measured, and when."""
+    held, beside = ([source.batch(micro) for micro in some] for some in (session.feed.held_out, session.feed.beside))
+    return Gauge(held, beside, frozenset(session.feed.measured_at(total)))
 
 
 def _has_layers(config: RunConfig, family: Family) -> None:
@@ -248,9 +304,15 @@ def member(
     return Member(config, adapter, objective, total, scaled=compute.scaled), notes
 
 
-def first(session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None]) -> None:
-    """Before the first step: what the base draws by itself; and after a kill behind the last step, what it left out."""
+def first(
+    session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None], untrained: dict[str, bytes]
+) -> None:
+    """Before the first step: what the base draws by itself; and after a kill behind the last step, what it left out.
+
+    `untrained` are pictures that another run has drawn already: before the first step all adapters leave the base as it
+    is, but those that begin with a file.
+    """
     if session.member.step == 0 and session.config.preview.at_start:
-        session.draw_previews(trainer, poll)
+        session.draw_previews(trainer, poll, untrained if session.config.adapter.start is None else None)
     if session.done:
         session.finish(trainer, witness, poll)

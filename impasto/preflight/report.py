@@ -65,6 +65,12 @@ class Pictures:
     largest_crop: float
     """The largest share of its area that a picture loses."""
 
+    held_out: tuple[str, ...]
+    """Pictures of sets to train on that are held out of the training."""
+
+    measured: tuple[int, int]
+    """Held-out pictures that are measured while training, and training pictures."""
+
     copies: tuple[tuple[str, ...], ...]
     """Training pictures that look the same, group by group. One file in several sets is no copy."""
 

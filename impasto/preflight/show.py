@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 from impasto.preflight.report import Forecast, Range
@@ -12,9 +13,10 @@ BUCKETS, REASONS = 12, 8
 def brief(made: Forecast) -> str:
     """In one line."""
     steps, pictures = made.steps, made.pictures
-    refused = sum(each.count for each in pictures.refused)
+    refused, held = sum(each.count for each in pictures.refused), len(pictures.held_out)
+    apart = [f"{count} {what}" for count, what in ((refused, "left out"), (held, "held out")) if count]
     parts = [
-        f"{pictures.used} pictures" + (f" ({refused} left out)" if refused else ""),
+        f"{pictures.used} pictures" + (f" ({', '.join(apart)})" if apart else ""),
         f"{len(pictures.buckets)} buckets",
         f"{steps.total} steps in {steps.epochs:.3g} epochs of {steps.per_epoch}",
         f"{len(steps.saves)} saves",
@@ -48,6 +50,12 @@ def _pictures(made: Forecast) -> Iterator[str]:
         yield f"  {each.role}: {each.pictures} pictures, {each.visits} looks an epoch, {each.path}"
     yield f"  enlarged by more than 5 %: {found.upscaled} (at most {found.largest_upscale:.2f} times)"
     yield f"  losing more than a tenth: {found.cropped} (at most {found.largest_crop:.0%})"
+    if found.held_out:
+        names = ", ".join(os.path.basename(each) for each in found.held_out[:4])
+        more = f" and {len(found.held_out) - 4} more" if len(found.held_out) > 4 else ""
+        yield f"  held out, never learnt (validation.share = 0.0 learns them too): {names}{more}"
+    if any(found.measured):
+        yield f"  measured while training: {found.measured[0]} held out, {found.measured[1]} of those learnt"
     if found.copies:
         yield f"  looking the same: {sum(map(len, found.copies))} in {len(found.copies)} groups"
         yield from (f"    {', '.join(group[:4])}" for group in found.copies[:3])
