@@ -144,6 +144,7 @@ CODES = {
     "E-CFG-141": "nothing to keep the base's answers for",
     "E-CFG-140": "an adapter held in bf16 beside a base that computes in something else",
     "E-CFG-142": "an adapter held in bf16 with a schedule-free optimizer",
+    "E-CFG-148": "more blocks are to wait in the host's memory than the base can do without, or something needs them",
 }
 """What each code of a problem with settings or the command line means."""
 

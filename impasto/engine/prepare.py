@@ -30,6 +30,8 @@ from impasto.data.examples import scan
 from impasto.data.feed import MEMO, Feed, planned
 from impasto.data.plan import Micro, View, Visit
 from impasto.engine.device import Compute
+from impasto.engine.preview import texts_of
+from impasto.engine.proving import SCENE
 from impasto.errors import DataError, Problem
 from impasto.events import Event
 from impasto.families.config import Merged
@@ -71,6 +73,15 @@ def fingerprint(store: Store, card: Card, part: Part, merged: Sequence[Merged]) 
     return sha256(canonical([own, [[store.fingerprint(each.path), each.weight] for each in merged]])).hexdigest()
 
 
+def fill(sources: Sequence[tuple[Source, Tell]]) -> None:
+    """Encode whatever visits can ask for and the store lacks: first all pictures, then all captions, so that never two
+    kinds of encoders are in memory."""
+    for source, tell in sources:
+        source.fill_pictures(tell)
+    for source, tell in sources:
+        source.fill_captions(tell)
+
+
 class Source:
     """Turns micro-batches into batches: encoded pictures and captions, from the store or made on the spot."""
 
@@ -103,8 +114,8 @@ class Source:
         """Which picture encoder it is, and in which precision."""
         return recipes.picture_encoder(self._vae_print, self._config.model.vae_precision)
 
-    def fill(self, tell: Tell) -> None:
-        """Encode whatever a visit can ask for and the store lacks. Nothing to do on the second run."""
+    def fill_pictures(self, tell: Tell) -> None:
+        """Encode the pictures that a visit can ask for and the store lacks. Nothing to do on the second run."""
         if self._store is None:
             return
         views = [(view, self._recipe(view)) for view in self._feed.plan.views()]
@@ -114,12 +125,18 @@ class Source:
                 _progress(tell, "encode pictures", done, len(lacking))
                 self._distribution(Visit(view.set, view.example, view.id, 0, view.placement, view.flip, view.color))
             self._say_rescued(tell)
-        captions = [] if self._learns_words else sorted(self._kept_captions)
-        unknown = [text for text in captions if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
-        for done, caption in enumerate(unknown):
-            _progress(tell, "encode captions", done, len(unknown))
-            self._states(caption)
-        if not self._learns_words and (many := sum(self._is_many(*each) for each in self._captioned())):
+
+    def fill_captions(self, tell: Tell) -> None:
+        """The same for captions, and for what previews and proofs say."""
+        if self._store is None or self._learns_words:
+            return
+        texts = sorted({*self._kept_captions, *self._prompts()})
+        unknown = [text for text in texts if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
+        with self._family.lending.words() if unknown else _nothing():
+            for done, text in enumerate(unknown):
+                _progress(tell, "encode captions", done, len(unknown))
+                self._states(text)
+        if many := sum(self._is_many(*each) for each in self._captioned()):
             text = (
                 f"{many} captions can be more than {VARIANTS} texts each, by shuffling, dropping or choosing; they are "
                 "encoded at each visit"
@@ -128,11 +145,34 @@ class Source:
 
     @contextmanager
     def live(self, tell: Tell) -> Iterator[None]:
-        """Keep the picture encoder at hand, if some pictures are new at each visit."""
-        live = self._store is None or any(pool.live for pool in self._feed.plan.pools)
-        with self._encoder() if live else _nothing():
+        """Keep the encoders at hand that are asked at each visit: where some pictures or captions are new each time, or
+        words are learnt."""
+        pictures = self._store is None or any(pool.live for pool in self._feed.plan.pools)
+        with (
+            self._encoder() if pictures else _nothing(),
+            self._family.lending.words() if self._encodes_words else _nothing(),
+        ):
             yield
             self._say_rescued(tell)
+
+    def said(self, texts: Sequence[str]) -> Conditioning:
+        """What the base is told by texts that are no captions: from the store, where the text encoder learns nothing.
+
+        Each is encoded by itself, so that a picture does not depend on what else is drawn.
+        """
+        if self._learns_words:
+            return {name: self._moved(value) for name, value in self._family.tokenize(list(texts)).items()}
+        return {name: self._moved(value) for name, value in stacked([self._states(text) for text in texts]).items()}
+
+    @property
+    def _encodes_words(self) -> bool:
+        """Whether captions are encoded while training."""
+        return self._store is None or self._learns_words or any(self._is_many(*each) for each in self._captioned())
+
+    def _prompts(self) -> Iterator[str]:
+        """What previews and proofs say."""
+        for prompt in (*self._config.preview.prompts, *([SCENE] if self._config.save.proof != "off" else [])):
+            yield from texts_of(prompt)
 
     def _say_rescued(self, tell: Tell) -> None:
         if self._vae is not None and (count := self._vae.rescued):

@@ -18,6 +18,7 @@ from impasto.data.batch import Batch
 from impasto.data.feed import Feed
 from impasto.engine import checkpoint, plots, preview, ranks, validate
 from impasto.engine.member import Member
+from impasto.engine.prepare import Source
 from impasto.engine.proving import Witness
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
@@ -54,6 +55,7 @@ class Session:
     card: Card = field(init=False)
     feed: Feed = field(init=False)
     member: Member = field(init=False)
+    source: Source = field(init=False)
     teller: Teller = field(init=False)
     held_out: list[Batch] = field(init=False, default_factory=list)
     ranked_on: list[Batch] = field(init=False, default_factory=list)
@@ -204,7 +206,7 @@ class Session:
                     pixels = preview.draw(
                         trainer.family, trainer.compute, prompt, self.card,
                         riders=trainer.riders, adapter=self.member.adapter, process=self.member.objective.process,
-                        poll=poll,
+                        said=self.source.said, poll=poll,
                     )  # fmt: skip
             except torch.OutOfMemoryError:
                 text = f"no memory for preview {number}; make its width and height smaller"
@@ -254,7 +256,7 @@ class Session:
 
     def _prove(self, path: Path, trainer: Trainer, witness: Witness, adapter: Adapter | None = None) -> None:
         self.tell(events.Phase(name="proof"))
-        proof = witness.prove(path, self.member, trainer.family, trainer.riders, adapter)
+        proof = witness.prove(path, self.member, trainer.family, trainer.riders, self.source.said, adapter)
         self.tell(
             events.Proven(
                 step=self.member.step, matched=proof.matched, expected=proof.expected,

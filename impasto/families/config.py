@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from impasto.schema import FilePath, Section
+from impasto.schema import FilePath, NaturalInt, Section
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Emphasis = Literal["off", "plain", "mean"]
@@ -102,6 +102,11 @@ class Model(Section):
 
     gradient_checkpointing: bool = False
     """Compute parts of the forward pass twice to use less memory: about a third slower, less than half the memory."""
+
+    blocks_to_swap: NaturalInt = 0
+    """So many blocks of the denoiser wait in the host's memory, and come to the device one ahead of when they compute,
+    in the forward and in the backward pass. For large transformers on a GPU that does not hold them. The numbers are
+    the same; it costs time."""
 
     @model_validator(mode="after")
     def _merged_into_numbers(self) -> Model:

@@ -15,7 +15,7 @@ from impasto.families import text
 from impasto.families.card import Card
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
-from impasto.families.sd import Lent, Modules, freeze
+from impasto.families.sd import Modules, freeze, image_encoder
 from impasto.families.targets import flux_targets
 from impasto.objectives.process import Process, of_scheduler
 
@@ -38,12 +38,12 @@ class Flux:
         self.clip, self.t5 = modules.encoders
         self._clip_tokenizer, self._t5_tokenizer = modules.tokenizers
         self._guided = bool(card.configs["unet"].get("guidance_embeds"))
-        self._lent = Lent(modules.vae, device)
+        self.lending = modules.lending()
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
-        """The picture encoder, on the device for as long as the `with` lasts."""
-        return self._lent.use()
+        """The picture encoder, in memory for as long as the `with` lasts."""
+        return image_encoder(self.lending, self.device)
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> {"ids" [N, 77] for CLIP, "ids_3" [N, 512 or 256] for T5}."""
@@ -57,10 +57,11 @@ class Flux:
         """Token ids -> {"states": [N, T, 4096] of T5, "pooled": [N, 768] of CLIP}; states pass through."""
         if "states" in cond:
             return cond
-        with text.own_precision(self.clip):
-            pooled = self.clip(cond["ids"]).pooler_output
-        with text.own_precision(self.t5):
-            states = self.t5(cond["ids_3"])[0]
+        with self.lending.words():
+            with text.own_precision(self.clip):
+                pooled = self.clip(cond["ids"]).pooler_output
+            with text.own_precision(self.t5):
+                states = self.t5(cond["ids_3"])[0]
         return {"states": text.for_denoiser(states), "pooled": text.for_denoiser(pooled)}
 
     def predict(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:

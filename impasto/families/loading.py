@@ -97,15 +97,18 @@ def load(card: Card, wanted: Iterable[Part], *, dtype: torch.dtype, device: torc
     Raises ModelFileError before any tensor is read when a file does not hold exactly what its parts need.
     """
     modules = {part: build(part, card.configs[part]) for part in wanted}
-    tables = {part: table(card, part, module) for part, module in modules.items()}
-    for path in dict.fromkeys(card.files[part] for part in wanted):
-        check(card, path, {part: modules[part] for part in wanted if card.files[part] == path}, tables)
+    checked(card, modules)
     for part, module in modules.items():
-        if part == "vae":
-            fill(module, card.files[part], tables[part], dtype=torch.float32, device=torch.device("cpu"))
-        else:
-            fill(module, card.files[part], tables[part], dtype=dtype, device=device)
+        held, place = (torch.float32, torch.device("cpu")) if part == "vae" else (dtype, device)
+        fill(module, card.files[part], table(card, part, module), dtype=held, device=place)
     return modules
+
+
+def checked(card: Card, modules: Mapping[Part, nn.Module]) -> None:
+    """Raise ModelFileError where the files do not hold exactly what these parts need."""
+    tables = {part: table(card, part, module) for part, module in modules.items()}
+    for path in dict.fromkeys(card.files[part] for part in modules):
+        check(card, path, {part: modules[part] for part in modules if card.files[part] == path}, tables)
 
 
 def table(card: Card, part: Part, module: nn.Module) -> Table:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import torch
@@ -14,9 +13,10 @@ from torch import Tensor, nn
 from impasto.adapters.targets import Target
 from impasto.data.batch import Conditioning
 from impasto.families import loading, sound, text
-from impasto.families.card import Card, Name, Part, numbers
+from impasto.families.card import ENCODERS, Card, Name, Part, numbers
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
+from impasto.families.lent import Lending, Read
 from impasto.families.targets import sd_targets
 from impasto.objectives.process import Ddpm, Process
 
@@ -69,27 +69,11 @@ class KlEncoder:
                 nn.Module.to(self.vae, dtype)
 
 
-class Lent:
-    """The picture encoder, on the device until the last `with` that asked for it ends: a preview may be drawn while
-    pictures are encoded in another thread."""
-
-    def __init__(self, vae: Any, device: torch.device) -> None:
-        self._vae, self._device = vae, device
-        self._turn, self._users = Lock(), 0
-
-    @contextmanager
-    def use(self) -> Iterator[ImageEncoder]:
-        """The picture encoder, for as long as the `with` lasts."""
-        with self._turn:
-            self._users += 1
-            self._vae.to(self._device)
-        try:
-            yield KlEncoder(self._vae, self._device)
-        finally:
-            with self._turn:
-                self._users -= 1
-                if not self._users:
-                    self._vae.to("cpu")
+@contextmanager
+def image_encoder(lending: Lending, device: torch.device) -> Iterator[ImageEncoder]:
+    """The picture encoder, in memory for as long as the `with` lasts."""
+    with lending.vae.use() as vae:
+        yield KlEncoder(vae, device)
 
 
 def freeze(modules: Modules, *, checkpointing: bool) -> None:
@@ -112,14 +96,14 @@ class StableDiffusion:
         self.device = device
         self.process: Process = Ddpm.from_scheduler(card.scheduler, prediction=card.prediction, device=device)
         self.unet, self.text_encoder, self.tokenizer = modules.unet, modules.text, modules.tokenizers[0]
-        self._vae, self._lent = modules.vae, Lent(modules.vae, device)
+        self.lending = modules.lending()
         self._model = model
         text.check(self.text_encoder, model.clip_skip)
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
-        """The picture encoder, on the device for as long as the `with` lasts."""
-        return self._lent.use()
+        """The picture encoder, in memory for as long as the `with` lasts."""
+        return image_encoder(self.lending, self.device)
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> {"ids": [N, windows, 77]}, with emphasis and mask if the settings ask for them."""
@@ -129,7 +113,8 @@ class StableDiffusion:
         """{"ids"} -> {"states": [N, 75 * windows + 2, D]}, cut and with a mask without padding; states pass through."""
         if "states" in cond:
             return cond
-        states = text.encode(self.text_encoder, cond["ids"], self._model.clip_skip)
+        with self.lending.words():
+            states = text.encode(self.text_encoder, cond["ids"], self._model.clip_skip)
         return text.shaped(states, cond, self._model.emphasis)
 
     def predict(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
@@ -156,6 +141,14 @@ class Modules:
     numbers: tuple[int, ...] = (1, 2)
     """Which text encoders of their family they are."""
 
+    read: Read | None = None
+    """Reads a part anew where parts are in memory only while they are used; None: they stay."""
+
+    def lending(self) -> Lending:
+        """The parts, to be used."""
+        names = (ENCODERS[number - 1] for number in self.numbers)
+        return Lending(self.unet, dict(zip(names, self.encoders, strict=False)), self.vae, self.read)
+
     @property
     def text(self) -> Any:
         """The first text encoder, or the only one."""
@@ -164,34 +157,33 @@ class Modules:
     @classmethod
     def load(cls, card: Card, dtype: torch.dtype, device: torch.device) -> Modules:
         """Read the parts of `card` from disk; the VAE stays in host memory until it is used."""
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # a run has its own
         if card.original:
             found = loading.load(card, tuple(card.configs), dtype=dtype, device=device)
         else:
-            found = _from_folder(card, dtype, device)
-        encoders = tuple(found[part] for part in card.encoders)
-        return cls(
-            found["unet"],
-            encoders,
-            found["vae"],
-            tuple(_tokenizer(card, part) for part in card.encoders),
-            numbers(card.encoders),
-        )
+            found = {part: from_folder(card, part, dtype, device) for part in card.configs}
+        return cls.of(card, found)
+
+    @classmethod
+    def of(cls, card: Card, parts: Mapping[Part, Any], read: Read | None = None) -> Modules:
+        """The parts of `card` with its tokenizers."""
+        encoders = tuple(parts[part] for part in card.encoders)
+        tokenizers = tuple(_tokenizer(card, part) for part in card.encoders)
+        return cls(parts["unet"], encoders, parts["vae"], tokenizers, numbers(card.encoders), read)
 
 
-def _from_folder(card: Card, dtype: torch.dtype, device: torch.device) -> dict[Part, Any]:
-    from diffusers import AutoencoderKL
+def from_folder(card: Card, part: Part, dtype: torch.dtype, device: torch.device) -> Any:
+    """A part of a base in a folder, filled; the VAE in fp32 on the host."""
+    from transformers.utils import logging
 
-    kinds = loading.kinds(card)
-    unet = loading.shaped(sound.load(card, "unet", kinds["unet"], torch_dtype=dtype))
-    found: dict[Part, Any] = {"unet": unet.to(device)}
-    for part in card.encoders:
-        found[part] = sound.load(card, part, kinds[part], dtype=dtype).to(device)
+    logging.disable_progress_bar()  # a run has its own
+    kind = loading.kind_of(part, card.configs[part])
+    if part == "unet":
+        return loading.shaped(sound.load(card, part, kind, torch_dtype=dtype)).to(device)
+    if part != "vae":
+        return sound.load(card, part, kind, dtype=dtype).to(device)
     if card.own_vae:
-        return found | {"vae": sound.load(card, "vae", AutoencoderKL, torch_dtype=torch.float32)}
-    return found | loading.load(card, ("vae",), dtype=dtype, device=device)
+        return sound.load(card, part, kind, torch_dtype=torch.float32)
+    return loading.load(card, ("vae",), dtype=dtype, device=device)["vae"]
 
 
 def _tokenizer(card: Card, part: Part) -> Any:

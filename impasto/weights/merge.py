@@ -59,19 +59,9 @@ def merge_file(targets: Mapping[str, Target], path: Path, tensors: Mapping[str, 
 
     Raises ModelFileError (exit code 7) when it is no adapter of this base, naming what does not fit.
     """
-    held_by = by_layer(tensors)
-    layers = {own: held_by[name] for own, name in called(targets.values(), held_by).items()}
-    strange = [name for name in layers if name not in targets]
-    if strange or not layers:
-        what = f"{len(strange)} of its {len(layers)} layers have no place in this base, among them {strange[:1]}"
-        fix = "use the base it was trained on; `impasto inspect` tells what the file is"
-        raise ModelFileError(Problem("E-MOD-040", what, str(path), fix))
-    for name, held in layers.items():
-        try:
-            merge(targets[name].base, held, weight)
-        except (KeyError, ValueError) as error:
-            fix = "use the base it was trained on"
-            raise ModelFileError(Problem("E-MOD-041", f"{name} does not fit: {error}", str(path), fix)) from None
+    layers = _placed(targets, tensors)
+    _has_places(targets, path, layers)
+    _merge_layers(targets, path, layers, weight)
 
 
 def merge_all(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
@@ -80,3 +70,45 @@ def merge_all(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
         places = {target.name: target for target in targets}
         for each in merged:
             merge_file(places, each.path, file.load(each.path)[0], each.weight)
+
+
+def mergeable(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
+    """Raise ModelFileError where a file is no adapter of a base with these layers. Needs no weights of the base."""
+    places = {target.name: target for target in targets} if merged else {}
+    for each in merged:
+        _has_places(places, each.path, _placed(places, file.load(each.path)[0]))
+
+
+def merge_into_part(layers: Iterable[Target], merged: Sequence[Merged]) -> None:
+    """`merge_all` for the layers of one part of a base; what the files hold for other parts is passed over."""
+    if merged:
+        places = {target.name: target for target in layers}
+        for each in merged:
+            held = _placed(places, file.load(each.path)[0])
+            own = {name: tensors for name, tensors in held.items() if name in places}
+            _merge_layers(places, each.path, own, each.weight)
+
+
+def _placed(targets: Mapping[str, Target], tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """A file's tensors by layer, under our names."""
+    held_by = by_layer(tensors)
+    return {own: held_by[name] for own, name in called(targets.values(), held_by).items()}
+
+
+def _has_places(targets: Mapping[str, Target], path: Path, layers: Collection[str]) -> None:
+    strange = [name for name in layers if name not in targets]
+    if strange or not layers:
+        what = f"{len(strange)} of its {len(layers)} layers have no place in this base, among them {strange[:1]}"
+        fix = "use the base it was trained on; `impasto inspect` tells what the file is"
+        raise ModelFileError(Problem("E-MOD-040", what, str(path), fix))
+
+
+def _merge_layers(
+    targets: Mapping[str, Target], path: Path, layers: Mapping[str, Mapping[str, Tensor]], weight: float
+) -> None:
+    for name, held in layers.items():
+        try:
+            merge(targets[name].base, held, weight)
+        except (KeyError, ValueError) as error:
+            fix = "use the base it was trained on"
+            raise ModelFileError(Problem("E-MOD-041", f"{name} does not fit: {error}", str(path), fix)) from None
