@@ -30,6 +30,8 @@ def model(made: Exported, config: RunConfig) -> None:
         made.lose("model.text_encoder_precision")
     if base.vae_precision == "fp32":
         made.put("no_half_vae", True)
+    if base.vae_tile is not None:
+        made.lose("model.vae_tile")
     if (base.quantize, base.quantize_text_encoder) == ("fp8", "fp8"):
         made.put("fp8_base", True)
     elif (base.quantize, base.quantize_text_encoder) == ("fp8", "none"):

@@ -14,6 +14,7 @@ from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ from impasto.rates import part_rates
 from impasto.store import Store
 
 Tell = Callable[[Event], None]
+T = TypeVar("T")
 VARIANTS = 16
 """Captions with more variants than this are encoded at each visit: keeping them all would not pay."""
 
@@ -111,8 +113,9 @@ class Source:
 
     @property
     def _vae_form(self) -> str:
-        """Which picture encoder it is, and in which precision."""
-        return recipes.picture_encoder(self._vae_print, self._config.model.vae_precision)
+        """Which picture encoder it is, and how it encodes."""
+        model = self._config.model
+        return recipes.picture_encoder(self._vae_print, model.vae_precision, model.vae_tile)
 
     def fill_pictures(self, tell: Tell) -> None:
         """Encode the pictures that a visit can ask for and the store lacks. Nothing to do on the second run."""
@@ -120,10 +123,18 @@ class Source:
             return
         views = [(view, self._recipe(view)) for view in self._feed.plan.views()]
         lacking = [view for view, recipe in views if self._store.missing([recipe])]
-        with self._encoder() if lacking else _nothing():
-            for done, view in enumerate(lacking):
-                _progress(tell, "encode pictures", done, len(lacking))
-                self._distribution(Visit(view.set, view.example, view.id, 0, view.placement, view.flip, view.color))
+        visits = [
+            Visit(each.set, each.example, each.id, 0, each.placement, each.flip, each.color)
+            for each in sorted(lacking, key=_size)
+        ]
+        done = 0
+        with self._encoder() if visits else _nothing():
+            for _, alike in groupby(visits, key=_size):
+                for together in _portions(list(alike), self._config.data.vae_batch_size):
+                    _progress(tell, "encode pictures", done, len(visits))
+                    for visit, found in zip(together, self._encode(together), strict=True):
+                        encodings.kept(self._store, self._recipe(visit), partial(_given, found))
+                    done += len(together)
             self._say_rescued(tell)
 
     def fill_captions(self, tell: Tell) -> None:
@@ -133,9 +144,11 @@ class Source:
         texts = sorted({*self._kept_captions, *self._prompts()})
         unknown = [text for text in texts if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
         with self._family.lending.words() if unknown else _nothing():
-            for done, text in enumerate(unknown):
+            done = 0
+            for together in _portions(unknown, self._config.data.text_encoder_batch_size):
                 _progress(tell, "encode captions", done, len(unknown))
-                self._states(text)
+                self._keep_states(together)
+                done += len(together)
         if many := sum(self._is_many(*each) for each in self._captioned()):
             text = (
                 f"{many} captions can be more than {VARIANTS} texts each, by shuffling, dropping or choosing; they are "
@@ -215,7 +228,7 @@ class Source:
         return encodings.kept(
             None if new_each_time else self._store,
             self._recipe(visit),
-            lambda: self._encode(visit),
+            lambda: self._encode([visit])[0],
         )
 
     def _recipe(self, seen: Visit | View) -> recipes.Recipe:
@@ -224,16 +237,21 @@ class Source:
             flip=seen.flip, alpha=self._config.data.alpha, encoder=self._vae_form, color=seen.color,
         )  # fmt: skip
 
-    def _encode(self, visit: Visit) -> dict[str, Tensor]:
-        example = self._feed.example(visit)
-        shown = pixels.render(self._pixels(visit), visit.placement, flip=visit.flip, color=visit.color)
+    def _encode(self, visits: Sequence[Visit]) -> list[dict[str, Tensor]]:
+        """Pictures of one size, encoded together."""
+        shown = torch.stack([torch.from_numpy(self._rendered(each)) for each in visits])
         with self._one_at_a_time, self._encoder():  # threads decode side by side, and encode in turn
             assert self._vae is not None
-            mean, std = self._vae.encode(torch.from_numpy(shown)[None])
-        if not bool(mean.isfinite().all() and std.isfinite().all()):
-            fix = "check the VAE of the base model; it gives no numbers for this picture"
-            raise DataError(Problem("E-IMG-040", "the picture encoder's answer is not finite", str(example.path), fix))
-        return {"mean": mean[0], "std": std[0]}
+            mean, std = self._vae.encode(shown)
+        for at, visit in enumerate(visits):
+            if not bool(mean[at].isfinite().all() and std[at].isfinite().all()):
+                fix = "check the VAE of the base model; it gives no numbers for this picture"
+                where = str(self._feed.example(visit).path)
+                raise DataError(Problem("E-IMG-040", "the picture encoder's answer is not finite", where, fix))
+        return [{"mean": mean[at], "std": std[at]} for at in range(len(visits))]
+
+    def _rendered(self, visit: Visit) -> pixels.Floats:
+        return pixels.render(self._pixels(visit), visit.placement, flip=visit.flip, color=visit.color)
 
     @contextmanager
     def _encoder(self) -> Iterator[None]:
@@ -331,6 +349,19 @@ class Source:
         found = encodings.kept(self._store, self._text_recipe(cond), lambda: self._encode_text(cond))
         return {name: value[0] for name, value in found.items()}
 
+    def _keep_states(self, captions: Sequence[str]) -> None:
+        """Encode captions together and keep each; those without padding have lengths of their own, and go alone."""
+        conds = [self._family.tokenize([caption]) for caption in captions]
+        if len(captions) == 1 or "mask" in conds[0]:
+            for caption in captions:
+                self._states(caption)
+            return
+        joined = {name: torch.cat([each[name] for each in conds]) for name in conds[0]}
+        found = self._encode_text(joined)
+        for at, cond in enumerate(conds):
+            own = {name: value[at : at + 1] for name, value in found.items()}
+            encodings.kept(self._store, self._text_recipe(cond), partial(_given, own))
+
     def _text_recipe(self, cond: Conditioning) -> recipes.Recipe:
         return encodings.text_recipe(
             cond,
@@ -358,6 +389,20 @@ class Source:
         if self._compute.device.type == "cuda":
             return value.pin_memory().to(self._compute.device, non_blocking=True)
         return value.to(self._compute.device)
+
+
+def _size(seen: Visit | View) -> tuple[int, int]:
+    return seen.placement.bucket.width, seen.placement.bucket.height
+
+
+def _portions(all_of_them: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`size` at a time."""
+    return (all_of_them[at : at + size] for at in range(0, len(all_of_them), size))
+
+
+def _given(found: Conditioning) -> Conditioning:
+    """What was made already, for who asks for it to be made."""
+    return found
 
 
 def _loaded(path: Path, id: str, placement: Placement, background: pixels.Background) -> pixels.Pixels:

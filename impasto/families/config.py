@@ -66,6 +66,10 @@ class Model(Section):
     """How the picture encoder is held and computed. In 16 bits it takes half the memory and is faster on a GPU. Where
     it then gives no numbers, as some do in fp16, that picture is done again in fp32, and the run says so."""
 
+    vae_tile: Annotated[int, Field(ge=64, le=4096, multiple_of=64)] | None = None
+    """Encode and decode larger pictures in overlapping tiles of so many pixels a side: memory of one tile, and close
+    to the whole picture's result, not equal to it. Unset: whole; a preview that does not fit is decoded in tiles."""
+
     quantize: Quantization = "none"
     """Hold the denoiser's large layers in fewer bits; each is unpacked when it computes. `int8`: half of 16 bits, and
     closest to the plain base. `fp8`: as large, rounds five times as coarsely. `nf4`: a quarter, and coarsest. Slower;

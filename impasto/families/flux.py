@@ -38,12 +38,12 @@ class Flux:
         self.clip, self.t5 = modules.encoders
         self._clip_tokenizer, self._t5_tokenizer = modules.tokenizers
         self._guided = bool(card.configs["unet"].get("guidance_embeds"))
-        self.lending = modules.lending()
+        self.lending, self._tile = modules.lending(), model.vae_tile
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
         """The picture encoder, in memory for as long as the `with` lasts."""
-        return image_encoder(self.lending, self.device)
+        return image_encoder(self.lending, self.device, self._tile)
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> {"ids" [N, 77] for CLIP, "ids_3" [N, 512 or 256] for T5}."""

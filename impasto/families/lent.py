@@ -7,6 +7,8 @@ and let go when the last one ends.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import Lock
@@ -47,6 +49,7 @@ class Lent:
                 self._users -= 1
                 if self._read is not None and not self._users:
                     let_go(self.module)
+                    give_back()
 
 
 class Lending:
@@ -95,3 +98,11 @@ def let_go(held: nn.Module) -> None:
         for name, buffer in each._buffers.items():
             if buffer is not None:
                 each._buffers[name] = torch.empty_like(buffer, device="meta")
+
+
+def give_back() -> None:
+    """Let glibc give freed memory back to the system, of which it keeps what lay in smaller pieces; other allocators
+    see to that themselves."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

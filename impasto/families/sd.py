@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,10 +19,15 @@ from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
 from impasto.families.lent import Lending, Read
 from impasto.families.targets import sd_targets
+from impasto.families.tiles import Compute, tiled
 from impasto.objectives.process import Ddpm, Process
 
 PADS: dict[Name, int | None] = {"sd1": None, "sd2": 0}
 """The token that fills a caption up; None: as the tokenizer says, which is its end mark."""
+
+
+SPARING = 512
+"""Pixels of a side of the tiles in which a picture is decoded that memory did not suffice for as a whole."""
 
 
 @dataclass
@@ -31,13 +37,17 @@ class KlEncoder:
 
     vae: Any
     device: torch.device
+    tile: int | None = None
+    """Pixels of a side of the tiles in which larger pictures are done; None: whole, unless memory does not suffice to
+    decode one."""
+
     rescued: int = 0
-    """How often that was needed."""
+    """How often fp32 was needed."""
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """[N, 3, H, W] in -1..1 -> mean and standard deviation, each [N, C, h, w], fp32, scaled for the denoiser."""
-        mean, std = self._finite(self._encoded, pixels)
+        mean, std = self._in_tiles(self._encoded, pixels, self.tile, unit=self._factor)
         scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
         return (mean - shift) * scale, std * scale
 
@@ -45,8 +55,26 @@ class KlEncoder:
     def decode(self, latents: Tensor) -> Tensor:
         """[N, C, h, w] -> [N, 3, H, W] in 0..1."""
         scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
-        (pixels,) = self._finite(self._decoded, latents / scale + shift)
+        latents, tile = latents / scale + shift, self.tile and self.tile // self._factor
+        try:
+            (pixels,) = self._in_tiles(self._decoded, latents, tile, factor=self._factor)
+        except torch.OutOfMemoryError:
+            if self.tile is not None:
+                raise
+            (pixels,) = self._in_tiles(self._decoded, latents, SPARING // self._factor, factor=self._factor)
         return (pixels / 2 + 0.5).clamp(0, 1)
+
+    @property
+    def _factor(self) -> int:
+        """Pixels of a side of one latent."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def _in_tiles(
+        self, compute: Compute, x: Tensor, tile: int | None, *, unit: int = 1, factor: int = 1
+    ) -> tuple[Tensor, ...]:
+        if tile is None or max(x.shape[-2:]) <= tile:
+            return self._finite(compute, x)
+        return tiled(partial(self._finite, compute), x.to(self.device), tile=tile, unit=unit, factor=factor)
 
     def _encoded(self, pixels: Tensor) -> tuple[Tensor, ...]:
         found = self.vae.encode(pixels).latent_dist
@@ -55,7 +83,7 @@ class KlEncoder:
     def _decoded(self, latents: Tensor) -> tuple[Tensor, ...]:
         return (self.vae.decode(latents).sample.float(),)
 
-    def _finite(self, compute: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> tuple[Tensor, ...]:
+    def _finite(self, compute: Compute, x: Tensor) -> tuple[Tensor, ...]:
         dtype: torch.dtype = self.vae.dtype
         with torch.autocast(self.device.type, enabled=False):
             found = compute(x.to(self.device, dtype))
@@ -70,10 +98,10 @@ class KlEncoder:
 
 
 @contextmanager
-def image_encoder(lending: Lending, device: torch.device) -> Iterator[ImageEncoder]:
+def image_encoder(lending: Lending, device: torch.device, tile: int | None) -> Iterator[ImageEncoder]:
     """The picture encoder, in memory for as long as the `with` lasts."""
     with lending.vae.use() as vae:
-        yield KlEncoder(vae, device)
+        yield KlEncoder(vae, device, tile)
 
 
 def freeze(modules: Modules, *, checkpointing: bool) -> None:
@@ -96,14 +124,14 @@ class StableDiffusion:
         self.device = device
         self.process: Process = Ddpm.from_scheduler(card.scheduler, prediction=card.prediction, device=device)
         self.unet, self.text_encoder, self.tokenizer = modules.unet, modules.text, modules.tokenizers[0]
-        self.lending = modules.lending()
+        self.lending, self._tile = modules.lending(), model.vae_tile
         self._model = model
         text.check(self.text_encoder, model.clip_skip)
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
         """The picture encoder, in memory for as long as the `with` lasts."""
-        return image_encoder(self.lending, self.device)
+        return image_encoder(self.lending, self.device, self._tile)
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> {"ids": [N, windows, 77]}, with emphasis and mask if the settings ask for them."""

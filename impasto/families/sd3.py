@@ -33,14 +33,14 @@ class StableDiffusion3:
         self.transformer = modules.unet
         self.encoders = dict(zip(modules.numbers, modules.encoders, strict=True))
         self._tokenizers = dict(zip(modules.numbers, modules.tokenizers, strict=True))
-        self.lending = modules.lending()
+        self.lending, self._tile = modules.lending(), model.vae_tile
         self._widths = _widths(card)
         self._masked = model.text_encoder_mask
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
         """The picture encoder, in memory for as long as the `with` lasts."""
-        return image_encoder(self.lending, self.device)
+        return image_encoder(self.lending, self.device, self._tile)
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> {"ids", "ids_2": [N, 77], "ids_3": [N, 256]}, of the text encoders there are, and where

@@ -34,13 +34,13 @@ class StableDiffusionXl:
         self.device = device
         self.process: Process = Ddpm.from_scheduler(card.scheduler, prediction=card.prediction, device=device)
         self.unet, self.encoders, self._tokenizers = modules.unet, modules.encoders, modules.tokenizers
-        self.lending = modules.lending()
+        self.lending, self._tile = modules.lending(), model.vae_tile
         self._model = model
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
         """The picture encoder, in memory for as long as the `with` lasts."""
-        return image_encoder(self.lending, self.device)
+        return image_encoder(self.lending, self.device, self._tile)
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> {"ids", "ids_2"}, each [N, windows, 77], with emphasis and mask if the settings ask for them.

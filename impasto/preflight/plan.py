@@ -193,7 +193,7 @@ def _cache(config: RunConfig, card: Card, feed: Feed, store: Store) -> Cache:
     path = card.weights("vae")
     if path.stat().st_size > SMALL and not store.knows(path):
         return Cache(len(views), None, size)
-    encoder = recipes.picture_encoder(store.fingerprint(path), config.model.vae_precision)
+    encoder = recipes.picture_encoder(store.fingerprint(path), config.model.vae_precision, config.model.vae_tile)
     wanted = [
         recipes.latents_recipe(
             each.id, each.placement, flip=each.flip, alpha=config.data.alpha, encoder=encoder, color=each.color

@@ -117,3 +117,29 @@ def test_what_is_learnt_is_the_same_as_with_everything_in_memory(
     assert forks.same(lent, kept)
     drawn = [RunFolder.open(tmp_path / "runs" / name).preview(2, 0) for name in ("lent", "whole")]
     assert drawn[0].read_bytes() == drawn[1].read_bytes()
+
+
+@pytest.mark.parametrize(("family", "count"), [("sdxl", 1), ("flux", 2)])
+def test_a_run_whose_blocks_wait_is_the_run(tmp_path: Path, family: str, count: int) -> None:
+    """With previews and the proof of its file; it is stopped halfway and goes on."""
+    base = MINIATURES[family](tmp_path / "base")
+    for name, waiting in (("plain", 0), ("waiting", count)):
+        model = {"path": str(base), "blocks_to_swap": waiting, "gradient_checkpointing": True}
+        for steps in (1, 2) if waiting else (2,):
+            settings = config(base, tmp_path, name, model=model, train={"steps": steps})
+            (folder,) = impasto.train(settings, cache=tmp_path / "cache")
+        assert any(isinstance(each, events.Proven) for each in impasto.history(folder))
+    plain, waited = (forks.weights(tmp_path / "runs", name) for name in ("plain", "waiting"))
+    assert plain.keys() == waited.keys()  # equal but for rounding, as the numbers lie elsewhere in memory
+    assert all(torch.allclose(plain[name], waited[name], atol=1e-6) for name in plain)
+
+
+def test_what_is_encoded_together_is_what_is_encoded_alone(tiny_base: Path, tmp_path: Path) -> None:
+    learnt = []
+    for name, size in (("alone", 1), ("together", 3)):
+        settings = config(tiny_base, tmp_path, name, save={"precision": "fp32", "proof": "off"}, preview={})
+        data = settings.data.model_copy(update={"vae_batch_size": size, "text_encoder_batch_size": size})
+        impasto.train(settings.model_copy(update={"data": data}), cache=tmp_path / name)
+        learnt.append(forks.weights(tmp_path / "runs", name))
+    assert learnt[0].keys() == learnt[1].keys()
+    assert all(torch.allclose(learnt[0][name], learnt[1][name], atol=1e-6) for name in learnt[0])

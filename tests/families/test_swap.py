@@ -14,7 +14,7 @@ from impasto import adapters, families
 from impasto.adapters.config import Lora
 from impasto.adapters.riders import Riders, Route
 from impasto.errors import ConfigError
-from impasto.families import detect, tiny
+from impasto.families import detect, parts, tiny
 from impasto.families.config import Model
 from impasto.families.family import Family
 from impasto.families.quantized import QuantizedLinear
@@ -31,7 +31,12 @@ BASES: dict[str, tuple[Callable[[Path], Path], int]] = {
 
 def loaded(base: Path, **model: Any) -> Family:
     held = Model(path=str(base), **model)
-    return families.load(detect.look(held), held, device=CPU, dtype=torch.float32)
+    found = families.load(detect.look(held), held, device=CPU, dtype=torch.float32)
+    denoiser = (
+        found.lending.denoiser.module
+    )  # read from a file it may lie at odd places, where products round otherwise
+    denoiser.load_state_dict({name: value.clone() for name, value in denoiser.state_dict().items()}, assign=True)
+    return found
 
 
 def trained(family: Family, count: int) -> tuple[list[dict[str, Tensor]], list[int]]:
@@ -121,3 +126,16 @@ def test_more_blocks_than_there_are_cannot_wait(tmp_path: Path) -> None:
     check(denoiser, 2)
     with pytest.raises(ConfigError, match=r"E-CFG-148.* 2 at a time"):
         check(denoiser, 3)
+
+
+def test_the_base_of_a_proof_is_in_the_same_memory(tmp_path: Path) -> None:
+    model = Model(path=str(tiny.flux(tmp_path / "base")), quantize="int8")
+    card = detect.look(model)
+    family = families.load(card, model, device=CPU, dtype=torch.float32)
+    lending, twin = family.lending, parts.twin(card, family.lending)
+    pairs = [(lending.denoiser.module, twin.unet), (lending.vae.module, twin.vae)]
+    pairs += [(lent.module, other) for lent, other in zip(lending.encoders, twin.encoders, strict=True)]
+    for first, second in pairs:
+        assert first is not second
+        ours, theirs = ([*each.parameters(), *each.buffers()] for each in (first, second))
+        assert [each.data_ptr() for each in ours] == [each.data_ptr() for each in theirs]
