@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from impasto.adapters.config import Glora, Ia3
 from impasto.config import MODEL_NAMES, RunConfig
 from impasto.data.config import Buckets, Captions, Dataset, Masks
 from impasto.errors import Problem
@@ -133,6 +134,7 @@ def _learning(config: RunConfig) -> Found:
     if config.adapter.train_norm and not _moves_the_denoiser(config):
         what = "norms are trained in the denoiser, which is left out: none would be"
         yield "E-CFG-143", ("adapter", "train_norm"), what, "train_norm = false, or train the denoiser too"
+    yield from _waiting_blocks(config)
     ratios = {name: getattr(optim, name) for name in ("lora_plus", "unet_lora_plus", "text_encoder_lora_plus")}
     if config.adapter.kind not in HASTENED:
         for name in (name for name, ratio in ratios.items() if ratio is not None):
@@ -145,6 +147,14 @@ def _learning(config: RunConfig) -> Found:
     if optim.precision == "bf16" and (isinstance(optim.optimizer, ScheduleFree) or "schedulefree" in named):
         what = "schedule-free optimizers find the weights for use from those in training, which bf16 is too coarse for"
         yield "E-CFG-142", ("optim", "precision"), what, 'precision = "fp32"'
+
+
+def _waiting_blocks(config: RunConfig) -> Found:
+    """What is done with the base between steps needs all of it in one place."""
+    adapter = config.adapter
+    if config.model.blocks_to_swap and isinstance(adapter, Glora | Ia3) and adapter.max_norm is not None:
+        what = f"the length of an adapter of kind {adapter.kind} depends on the base, whose blocks wait elsewhere"
+        yield "E-CFG-148", ("model", "blocks_to_swap"), what, "blocks_to_swap = 0, or delete adapter.max_norm"
 
 
 def _stopped_words(config: RunConfig) -> Found:

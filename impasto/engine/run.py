@@ -38,7 +38,7 @@ from impasto.families.family import Family
 from impasto.families.names import T5
 from impasto.store import Store, default_root
 from impasto.weights import layouts, starting
-from impasto.weights.merge import by_layer, merge_all
+from impasto.weights.merge import by_layer, merge_into_part, mergeable
 
 
 def train(
@@ -151,22 +151,29 @@ class Fleet:
         for session in self._sessions:
             device.holds(session.config.optim, compute)
             session.tell(events.Phase(name="load"))
-        family = families.load(card, config.model, device=compute.device, dtype=compute.dtype)
-        merge_all(family.targets(), config.model.merged)
+        finish = partial(merge_into_part, merged=config.model.merged, base=families.outline(card))
+        family = families.lend(card, config.model, device=compute.device, dtype=compute.dtype, finish=finish)
+        mergeable(family.targets(), config.model.merged)
         for session in self._sessions:  # before any picture is encoded: what does not go with this base is refused
             objectives.build(session.config.objective, family.process, session.config.train.seed)
             _has_layers(session.config, family)
+            session.source = prepare.Source(session.config, session.feed, card, family, compute, self._store)
+        prepare.fill([(session.source, session.tell) for session in self._sessions])
+        for session in self._sessions:
+            held.enter_context(session.source.live(session.tell))
+            session.tell(events.Phase(name="load"))
+        held.enter_context(family.lending.denoiser.use())
         trainer = Trainer(family, compute, config.device.rows or self._rows)
         for session in self._sessions:
             self._admit(session, trainer, totals[str(session.folder.path)], held)
+        if count := config.model.blocks_to_swap:
+            family.lending.let_blocks_wait(count, compute.device)
         return trainer, Witness(card, config.model, compute)
 
     def _admit(self, session: Session, trainer: Trainer, total: int, held: ExitStack) -> None:
         """Make a run's member, as it was when it was last saved, and let it ride."""
         config, family, compute = session.config, trainer.family, trainer.compute
-        source = prepare.Source(config, session.feed, session.card, family, compute, self._store)
-        source.fill(session.tell)
-        held.enter_context(source.live(session.tell))
+        source = session.source
         saved = session.newest() if session.goes_back_to is None else session.saved_at(session.goes_back_to)
         session.member, notes = member(config, family, compute, total, saved.tensors["adapter"] if saved else None)
         for note in notes:

@@ -21,6 +21,7 @@ from impasto.engine import checkpoint, pick, plots, preview, ranks
 from impasto.engine.ledger import Ledger
 from impasto.engine.measuring import Gauge
 from impasto.engine.member import Member
+from impasto.engine.prepare import Source
 from impasto.engine.proving import Witness
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
@@ -57,6 +58,7 @@ class Session:
     card: Card = field(init=False)
     feed: Feed = field(init=False)
     member: Member = field(init=False)
+    source: Source = field(init=False)
     teller: Teller = field(init=False)
     ledger: Ledger = field(init=False)
     gauge: Gauge = field(init=False, default_factory=Gauge)
@@ -235,8 +237,8 @@ class Session:
             self.tell(events.Phase(name="preview", done=number, total=len(prompts)))
             known = f"{prompt!r} {self.config.objective!r}"
             try:
-                drawn = (
-                    shared[known] if known in shared else preview.drawn(self.member, prompt, trainer, self.card, poll)
+                drawn = shared.get(known) or preview.of_member(
+                    self.member, prompt, trainer, self.card, self.source.said, poll
                 )
             except torch.OutOfMemoryError:
                 text = f"no memory for preview {number}; make its width and height smaller"
@@ -294,7 +296,7 @@ class Session:
 
     def _prove(self, path: Path, trainer: Trainer, witness: Witness, adapter: Adapter | None = None) -> None:
         self.tell(events.Phase(name="proof"))
-        proof = witness.prove(path, self.member, trainer.family, trainer.riders, adapter)
+        proof = witness.prove(path, self.member, trainer.family, trainer.riders, self.source.said, adapter)
         self.tell(
             events.Proven(
                 step=self.member.step, matched=proof.matched, expected=proof.expected,

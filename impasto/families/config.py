@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from impasto.schema import FilePath, Section
+from impasto.schema import FilePath, NaturalInt, Section
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Emphasis = Literal["off", "plain", "mean"]
@@ -77,6 +77,10 @@ class Model(Section):
     """How the picture encoder is held and computed. In 16 bits it takes half the memory and is faster on a GPU. Where
     it then gives no numbers, as some do in fp16, that picture is done again in fp32, and the run says so."""
 
+    vae_tile: Annotated[int, Field(ge=64, le=4096, multiple_of=64)] | None = None
+    """Encode and decode larger pictures in overlapping tiles of so many pixels a side: memory of one tile, and close
+    to the whole picture's result, not equal to it. Unset: whole; a preview that does not fit is decoded in tiles."""
+
     quantize: Quantization = "none"
     """Hold the denoiser's large layers in fewer bits; each is unpacked when it computes. `int8`: half of 16 bits, and
     closest to the plain base. `fp8`: as large, rounds five times as coarsely. `nf4`: a quarter, and coarsest. Slower;
@@ -123,6 +127,11 @@ class Model(Section):
 
     gradient_checkpointing: bool = False
     """Compute parts of the forward pass twice to use less memory: about a third slower, less than half the memory."""
+
+    blocks_to_swap: NaturalInt = 0
+    """So many blocks of the denoiser wait in the host's memory, and come to the device one ahead of when they compute,
+    in the forward and in the backward pass. For large transformers on a GPU that does not hold them. The numbers are
+    the same; it costs time."""
 
     @model_validator(mode="after")
     def _merged_into_numbers(self) -> Model:

@@ -99,29 +99,35 @@ def parts(card: Card) -> dict[Part, Any]:
     return {part: build(part, config) for part, config in card.configs.items()}
 
 
-def load(
-    card: Card, wanted: Iterable[Part], *, dtype: torch.dtype, device: torch.device, words: torch.dtype | None = None
-) -> dict[Part, Any]:
-    """The `wanted` parts of a base, filled: text encoders in `words` or else in `dtype`, the VAE in fp32 on the host.
+def load(card: Card, wanted: Iterable[Part], *, dtype: torch.dtype, device: torch.device) -> dict[Part, Any]:
+    """The `wanted` parts of a base, filled; the VAE in fp32 on the host.
 
     Raises ModelFileError before any tensor is read when a file does not hold exactly what its parts need.
     """
-    modules = {part: (build if card.original else as_made)(part, card.configs[part]) for part in wanted}
+    parts = list(wanted)
+    checked(card, parts)
+    return {part: filled(card, part, dtype=dtype, device=device) for part in parts}
+
+
+def checked(card: Card, wanted: Iterable[Part]) -> None:
+    """Raise ModelFileError where the files do not hold exactly what these parts need."""
+    modules = {part: _as_held(card, part) for part in wanted}
     tables = {part: table(card, part, module) for part, module in modules.items()}
     for files in dict.fromkeys(card.files[part] for part in modules):
         check(card, files, {part: modules[part] for part in modules if card.files[part] == files}, tables)
-    for part, module in modules.items():
-        if part == "vae":
-            fill(module, card.files[part], tables[part], dtype=torch.float32, device=torch.device("cpu"))
-        else:
-            fill(
-                module,
-                card.files[part],
-                tables[part],
-                dtype=(words or dtype) if part in ENCODERS else dtype,
-                device=device,
-            )
-    return modules if card.original else {part: shaped(module) for part, module in modules.items()}
+
+
+def filled(card: Card, part: Part, *, dtype: torch.dtype, device: torch.device) -> Any:
+    """One part of a base that was checked, filled; the VAE in fp32 on the host."""
+    module = _as_held(card, part)
+    held, place = (torch.float32, torch.device("cpu")) if part == "vae" else (dtype, device)
+    fill(module, card.files[part], table(card, part, module), dtype=held, device=place)
+    return shaped(module)
+
+
+def _as_held(card: Card, part: Part) -> Any:
+    """A part without its numbers, in the shape that the card's files have it in."""
+    return (build if card.original else as_made)(part, card.configs[part])
 
 
 def table(card: Card, part: Part, module: nn.Module) -> Table:

@@ -203,7 +203,7 @@ def _cache(config: RunConfig, card: Card, feed: Feed, store: Store) -> Cache:
     paths = card.weights("vae")
     if not card.whole or (sum(path.stat().st_size for path in paths) > SMALL and not store.knows(*paths)):
         return Cache(len(views), None, size)
-    encoder = recipes.picture_encoder(store.fingerprint(*paths), config.model.vae_precision)
+    encoder = recipes.picture_encoder(store.fingerprint(*paths), config.model.vae_precision, config.model.vae_tile)
     wanted = [
         recipes.latents_recipe(
             each.id, each.placement, flip=each.flip, alpha=config.data.alpha, encoder=encoder, color=each.color

@@ -13,7 +13,7 @@ from impasto.adapters.reading import from_file
 from impasto.adapters.targets import Layer, Norm, Target
 from impasto.errors import ModelFileError, Problem
 from impasto.families.config import Merged
-from impasto.weights import layouts
+from impasto.weights import file, layouts
 
 
 def by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -87,3 +87,21 @@ def lent(targets: Mapping[str, Target], path: Path | None, weight: float) -> Ite
         with torch.no_grad():
             for tensor, copy in (pair for pairs in before for pair in pairs):
                 tensor.copy_(copy)
+
+
+def mergeable(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
+    """Raise ModelFileError where a file is no adapter of a base with these layers. Needs no weights of the base."""
+    places = list(targets) if merged else []
+    for each in merged:
+        tensors, metadata = file.load(each.path)
+        layouts.find(each.path, tensors, metadata, places)
+
+
+def merge_into_part(layers: Iterable[Target], merged: Sequence[Merged], base: Sequence[Target]) -> None:
+    """`merge_all` for the layers of one part of a `base`; what the files hold for other parts is passed over."""
+    places = {target.name: target for target in layers} if merged else {}
+    for each in merged:
+        tensors, metadata = file.load(each.path)
+        found = layouts.find(each.path, tensors, metadata, base)
+        own = {name: found.held(name, tensors.__getitem__) for name in found.layers if name in places}
+        _merge(places, each.path, own, each.weight)
