@@ -25,6 +25,9 @@ from impasto.weights import header
 PROGRAM = 0.44e9
 """Bytes of Python, torch and the libraries."""
 
+LOST = 1.06
+"""How much more is taken than is asked for."""
+
 ENCODED = 24
 """Bytes for each pixel and channel at full size while a picture is encoded."""
 
@@ -111,8 +114,8 @@ class Phases:
 
     @property
     def peak(self) -> float:
-        """The most of them."""
-        return max(self.load, self.prepare, self.train, self.prove)
+        """The most of them, with what allocators lose."""
+        return LOST * max(self.load, self.prepare, self.train, self.prove)
 
 
 def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int | None) -> Phases:
