@@ -46,6 +46,8 @@ def opened(config: RunConfig, allow: frozenset[str], restart: bool, show: Show |
         for problem in advice(config):
             session.tell(events.Warned(code=problem.code, text=str(problem)))
         files.write(folder.config, settings.dump(config).encode())
+        if "libraries" not in folder.record():  # made by the queue, which knows of no library
+            folder.update_record(record())
         yield session
 
 
