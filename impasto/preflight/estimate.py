@@ -25,6 +25,9 @@ from impasto.weights import header
 PROGRAM = 0.44e9
 """Bytes of Python, torch and the libraries."""
 
+LOST = 1.06
+"""How much more is taken than is asked for."""
+
 ENCODED = 24
 """Bytes for each pixel and channel at full size while a picture is encoded."""
 
@@ -110,8 +113,8 @@ class Phases:
 
     @property
     def peak(self) -> float:
-        """The most of them."""
-        return max(self.load, self.prepare, self.train, self.prove)
+        """The most of them, with what allocators lose."""
+        return LOST * max(self.load, self.prepare, self.train, self.prove)
 
 
 def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int | None) -> Phases:
@@ -130,12 +133,14 @@ def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int
     outputs = activations.outputs(kept, card.configs["unet"], area / card.factor**2)
     step = batch * outputs * held * activations.KEPT[config.model.gradient_checkpointing]
     state = (numbers or 0) * (8 + _state(config.optim.optimizer) + (4 if config.optim.ema else 0))
-    proves = config.save.proof != "off"
+    own = program + weights
+    beside = encoders + vae  # in memory with the denoiser; what the VAE took is not given back on a processor
+    again = denoiser * held + encoders + vae + mapped  # the second base of a proof, while it is filled
     return Phases(
-        load=program + weights + mapped,
-        prepare=program + weights + encoders + vae + encoding,
-        train=program + weights + encoders + vae + step + state,  # what the VAE took is not given back on a processor
-        prove=program + weights + encoders + vae + state + denoiser * held + encoders + vae + mapped if proves else 0,
+        load=own + mapped,
+        prepare=own + beside + encoding,
+        train=own + beside + step + state,
+        prove=own + beside + state + again if config.save.proof != "off" else 0.0,
     )
 
 
