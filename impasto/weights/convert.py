@@ -39,7 +39,8 @@ def convert(path: Path, out: Path, to: To, *, base: str | None = None) -> Conver
     """
     card = None if base is None else detect.look(Model(path=base))
     with stream.opened(path) as reader, stream.spooled(out, stream.precision_of(reader.head)) as spool:
-        found = _found(reader, layouts.find(path, reader.head.tensors, reader.head.metadata, families.outline(card)))
+        targets = families.outline(card) if card else layouts.published(reader.head)
+        found = _found(reader, layouts.find(path, reader.head.tensors, reader.head.metadata, targets))
         if to == "diffusers":
             return _to_diffusers(reader, found, spool, out, card.denoiser if card else "unet")
         return _to_kohya(reader, found, spool, out)
