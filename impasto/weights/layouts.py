@@ -109,9 +109,8 @@ class Found:
 
     def _read(self, source: Source, get: Get) -> dict[str, Tensor]:
         held = {kind: get(name) for kind, name in source.tensors.items()}
-        if "dora_scale" in held and held["dora_scale"].ndim == 1:
-            up = held.get("lora_up.weight", held["dora_scale"][:, None])
-            held["dora_scale"] = held["dora_scale"].reshape(-1, *[1] * (up.ndim - 1))
+        if "lora_magnitude" in source.tensors.get("dora_scale", "") and FACTORS[1] in held:
+            held["dora_scale"] = held["dora_scale"].reshape(-1, *[1] * (held[FACTORS[1]].ndim - 1))
         if "alpha" not in held and FACTORS[0] in held:
             rank = len(held[FACTORS[0]])
             told = _told(self.told, source.called, rank)

@@ -35,6 +35,14 @@ def payload(path: Path) -> bytes:
     return path.read_bytes()[header.read(path).start :]
 
 
+def test_dora_goes_there_and_back_with_its_lengths(tmp_path: Path, tiny_base: Path, tiny_family: Family) -> None:
+    own = saved(tmp_path / "a.safetensors", Lora(rank=2, conv_rank=2, decompose=True), tiny_family.targets())
+    there, back = tmp_path / "b.safetensors", tmp_path / "c.safetensors"
+    convert(own, there, "diffusers", base=str(tiny_base))
+    convert(there, back, "kohya", base=str(tiny_base))
+    assert payload(back) == payload(own)
+
+
 @pytest.fixture
 def kohya(tmp_path: Path, tiny_family: Family) -> Path:
     return saved(tmp_path / "a.safetensors", LORA, tiny_family.targets(), precision="bf16")
@@ -173,13 +181,13 @@ def test_alphas_that_cannot_be_understood_are_refused(tmp_path: Path, told: str)
         inspect(tmp_path / "a.safetensors")
 
 
-KINDS: list[Config] = [Loha(rank=2), Lora(rank=2, decompose=True)]
+KINDS: list[Config] = [Loha(rank=2), Lora(rank=2, train_norm=True)]
 
 
-@pytest.mark.parametrize("config", KINDS, ids=["loha", "dora"])
+@pytest.mark.parametrize("config", KINDS, ids=["loha", "norms"])
 def test_other_kinds_are_not_converted(tmp_path: Path, tiny_base: Path, tiny_family: Family, config: Config) -> None:
     path = saved(tmp_path / "a.safetensors", config, tiny_family.targets())
-    with pytest.raises(ModelFileError, match=r"E-MOD-051 .*plain LoRA"):
+    with pytest.raises(ModelFileError, match=r"E-MOD-051 .*no layer of a LoRA"):
         convert(path, tmp_path / "b.safetensors", "diffusers", base=str(tiny_base))
 
 

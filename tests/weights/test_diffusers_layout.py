@@ -146,9 +146,10 @@ def test_every_layer_of_a_published_denoiser_has_diffusers_own_name_and_shape(ve
         for target in targets:
             rows, *inside = target.layer.weight.shape
             held = {"lora_down.weight": torch.empty(1, *inside), "lora_up.weight": torch.empty(rows, 1)}
-            for module, down, up, _ in cut(target, held, "transformer", fold=True):
-                assert module.down not in found
-                found[module.down.removesuffix(".lora_A.weight")] = (len(up), *down.shape[1:])
+            for module, tensors, _ in cut(target, held, "transformer", fold=True):
+                name, down, up = module.down.removesuffix(".lora_A.weight"), tensors[module.down], tensors[module.up]
+                assert name not in found
+                found[name] = (len(up), *down.shape[1:])
     wanted = {
         f"transformer.{name.removesuffix('.weight')}": shape
         for name, shape in listing(f"{version}.diffusers.transformer").items()
