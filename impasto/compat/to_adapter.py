@@ -121,6 +121,10 @@ def _sizes(desk: Desk, kind: str, lycoris: bool) -> None:
 
 def _convolutions(desk: Desk, kind: str, lycoris: bool) -> None:
     name, other = "network_args.conv_dim", "network_args.conv_alpha"
+    if desk.recipe.base == "flux":
+        desk.same(name, "FLUX.1 has no convolutions")
+        desk.same(other, "FLUX.1 has no convolutions")
+        return
     rank, alpha = desk.whole(name), desk.number(other)
     if lycoris and rank is None and _opens(desk):  # there, unset means as the others
         rank = desk.get("adapter.rank")
@@ -169,6 +173,8 @@ def _layers(desk: Desk, kind: str, lycoris: bool) -> None:
     pairs += [("adapter.targets.text_encoder", False)] if "text_encoder" in chosen else []
     if kind in ("full", "oft", "boft") and preset == "full":
         pairs = [("adapter.conv", True)]
+    if desk.recipe.base == "flux":  # its blocks are all that the presets hold, and all that is opened by itself
+        pairs = [each for each in pairs if each not in (("adapter.targets.layers", "full"), ("adapter.conv", True))]
     if desk.has(name):
         desk.put(name, *pairs, plain=True)
     else:
