@@ -88,13 +88,13 @@ def compare(
     }  # fmt: skip
     given = {name: value for name, value in values.items() if value is not None}
     rows = lineup.rows(what, _numbers(strengths, "--strengths"), lambda name: found(name, runs), base=not without_base)
-    prompts = lineup.columns(rows, prompt or (), _whole(seeds), lambda each: _laid_over(each, given))
+    prompts = lineup.columns(rows, prompt or (), whole(seeds), lambda each: _laid_over(each, given))
     line = lineup.Lineup(lineup.base_of(rows, model), rows, prompts)
     from impasto.engine.cells import Cell, draw
     from impasto.experiments import page
 
     cells = [Cell(each, row.adapter, row.strength) for row in rows for each in prompts]
-    drawn = draw(line.model, cells, Store(default_root(os.environ)), _progress, device)
+    drawn = draw(line.model, cells, Store(default_root(os.environ)), progress, device)
     names = dict.fromkeys(row.name for row in rows if row.adapter)
     print(page.write(out, title or ", ".join(names) or "the base", line, drawn))
 
@@ -166,14 +166,16 @@ def _numbers(text: str, option: str) -> list[float]:
     return [float(word) for word in words]
 
 
-def _whole(text: str) -> Sequence[int]:
+def whole(text: str) -> Sequence[int]:
+    """`1,2,3` as seeds."""
     found = _numbers(text, "--seeds")
     if any(each != int(each) or each < 0 for each in found):
         raise ConfigError(Problem("E-CLI-001", f"{text} are no seeds", "command line --seeds", "--seeds 1,2,3"))
     return [int(each) for each in found]
 
 
-def _progress(done: int, total: int) -> None:
+def progress(done: int, total: int) -> None:
+    """Show how far the drawing is."""
     if sys.stderr.isatty():
         print(f"\rdrawing {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
     elif done == total:

@@ -7,7 +7,20 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from impasto import __version__
-from impasto.cli import about, branching, comparing, compat, files, layers, plan, queue, runs, training, weights
+from impasto.cli import (
+    about,
+    branching,
+    comparing,
+    compat,
+    files,
+    layers,
+    plan,
+    queue,
+    runs,
+    scoring,
+    training,
+    weights,
+)
 from impasto.cli.usage import PlainHelp
 from impasto.errors import ConfigError, Problem
 
@@ -37,6 +50,7 @@ for command in (
     queue.worker,
     files.sample,
     comparing.compare,
+    scoring.score,
     comparing.diff,
     branching.fork,
     branching.rerun,
