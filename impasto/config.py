@@ -136,9 +136,14 @@ def base_key(config: RunConfig) -> str:
 
 def differences(old: RunConfig, new: RunConfig) -> list[tuple[str, object, object]]:
     """The settings that are not the same: dotted key, old value, new value. None stands for unset."""
-    before, after = _leaves(old.model_dump()), _leaves(new.model_dump())
+    before, after = leaves(old), leaves(new)
     keys = dict.fromkeys((*before, *after))
     return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+
+
+def leaves(config: RunConfig) -> dict[str, object]:
+    """Every setting by its dotted key."""
+    return _leaves(config.model_dump())
 
 
 def json_schema(root: type[RunConfig] = RunConfig) -> dict[str, Any]:

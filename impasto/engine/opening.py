@@ -46,6 +46,8 @@ def opened(config: RunConfig, allow: frozenset[str], restart: bool, show: Show |
         for problem in advice(config):
             session.tell(events.Warned(code=problem.code, text=str(problem)))
         files.write(folder.config, settings.dump(config).encode())
+        if "libraries" not in folder.record():  # made by the queue, which knows of no library
+            folder.update_record(record())
         yield session
 
 
@@ -71,7 +73,7 @@ def _folder(path: Path, config: RunConfig) -> RunFolder:
     if path.is_dir() and any(path.iterdir()):
         fix = "give the run another name, or another output.folder"
         raise LockedError(Problem("E-RUN-002", "there is something here already that is no run", str(path), fix))
-    return RunFolder.create(path, settings.dump(config), _record())
+    return RunFolder.create(path, settings.dump(config), record())
 
 
 def _changed(folder: RunFolder, config: RunConfig, allow: frozenset[str]) -> list[str]:
@@ -82,7 +84,8 @@ def _changed(folder: RunFolder, config: RunConfig, allow: frozenset[str]) -> lis
     return changes.check(settings.differences(before, config), allow, str(folder.path))
 
 
-def _record() -> dict[str, JSON]:
+def record() -> dict[str, JSON]:
+    """What a new run's record says of this machine."""
     versions: dict[str, JSON] = {name: metadata.version(name) for name in LIBRARIES}
     return {
         "python": sys.version.split()[0],

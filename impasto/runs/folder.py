@@ -63,8 +63,13 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, config: str, record: Mapping[str, JSON]) -> RunFolder:
-        """Make a run's folder with its settings and its record, all at once. It must be free."""
+    def create(
+        cls, path: Path, config: str, record: Mapping[str, JSON], begin: tuple[Path, bytes] | None = None
+    ) -> RunFolder:
+        """Make a run's folder with its settings and its record, all at once. It must be free.
+
+        `begin`, of a run that is forked: the checkpoint folder it goes on from, and the lines of what happened before.
+        """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             fix = "give the run another name, or go on with the one that is there."
             raise LockedError(Problem("E-RUN-002", "there is something here already", str(path), fix))
@@ -75,6 +80,12 @@ class RunFolder:
         files.create(tmp._record, _readable(record))
         for folder in (tmp.checkpoints, tmp.adapters_folder, tmp.previews, tmp.control):
             files.make_folder(folder)
+        if begin is not None:
+            checkpoint, past = begin
+            files.make_folder(tmp.checkpoints / checkpoint.name)
+            for each in sorted(checkpoint.iterdir()):
+                files.create(tmp.checkpoints / checkpoint.name / each.name, files.read(each))
+            files.create(tmp.events, past)
         files.commit_folder(tmp.path, path)
         return cls(path)
 

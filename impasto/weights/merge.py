@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -80,3 +81,25 @@ def merge_all(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
         places = {target.name: target for target in targets}
         for each in merged:
             merge_file(places, each.path, file.load(each.path)[0], each.weight)
+
+
+@contextmanager
+def lent(
+    targets: Mapping[str, Target], path: Path | None, tensors: Mapping[str, Tensor], weight: float
+) -> Iterator[None]:
+    """A base in memory with a file merged into it for as long as the `with` lasts; then it is as it was, to the bit.
+
+    Without a file nothing is done. Raises ModelFileError as `merge_file` does.
+    """
+    if path is None:
+        yield
+        return
+    touched = [targets[name].base for name in called(targets.values(), by_layer(tensors)) if name in targets]
+    before = [[(each, each.detach().clone()) for each in base.parameters(recurse=False)] for base in touched]
+    try:
+        merge_file(targets, path, tensors, weight)
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, copy in (pair for pairs in before for pair in pairs):
+                tensor.copy_(copy)
