@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,7 +90,15 @@ def sweep(
     files.write(folder.path / "report.txt", text.encode() + b"\n")
     files.write(folder.path / "report.json", made.json().encode() + b"\n")
     print(text)
-    print(folder.path)
+    print(_next(made, folder))
+
+
+def _next(made: reporting.Report, folder: SweepFolder) -> str:
+    """Pictures say more than a loss: how the best few are drawn side by side."""
+    best = [str(folder.run(row.name).path) for row in made.rows if row.file][:3]
+    if not best:
+        return str(folder.path)
+    return f"look at them: impasto compare {shlex.join(best)} --out {shlex.quote(str(folder.path / 'compare'))}"
 
 
 @app.command
