@@ -105,11 +105,12 @@ class Phases:
     """The denoiser is filled from its file, whose pages are mapped meanwhile."""
 
     prepare: float
-    """Pictures and captions are encoded."""
+    """Pictures are encoded, then captions; nothing but what encodes them is in memory."""
 
     train: float
     prove: float
-    """A file is loaded on a fresh base, beside the one that is trained. 0 where no file is proven."""
+    """A file is loaded on modules of their own around the base's numbers, and a picture is decoded. 0 where no file is
+    proven."""
 
     @property
     def peak(self) -> float:
@@ -127,21 +128,35 @@ def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int
     encoders = sum(_count(card, part) for part in card.encoders) * held
     weights = denoiser * {"none": held, "fp8": 1, "int8": 1, "nf4": 0.55}[config.model.quantize]
     mapped = 0 if gpu else sum(each.stop - each.start for each in unet.values())
-    vae = _count(card, "vae") * 4
-    encoding = area * max(_widths(card, ["vae"])[:1]) * ENCODED
+    vae = _count(card, "vae") * 4 + area * max(_widths(card, ["vae"])[:1]) * ENCODED
     kept = {name: each.shape for name, each in unet.items()}
     outputs = activations.outputs(kept, card.configs["unet"], area / card.factor**2)
     step = batch * outputs * held * activations.KEPT[config.model.gradient_checkpointing]
     state = (numbers or 0) * (8 + _state(config.optim.optimizer) + (4 if config.optim.ema else 0))
-    own = program + weights
-    beside = encoders + vae  # in memory with the denoiser; what the VAE took is not given back on a processor
-    again = denoiser * held + encoders + vae + mapped  # the second base of a proof, while it is filled
+    beside = (encoders if _words_are_new(config) else 0) + (vae if _pictures_are_new(config) else 0)
+    own = program + weights + beside
+    decoding = 0 if _pictures_are_new(config) else vae
     return Phases(
         load=own + mapped,
-        prepare=own + beside + encoding,
-        train=own + beside + step + state,
-        prove=own + beside + state + again if config.save.proof != "off" else 0.0,
+        prepare=program + max(encoders, vae),
+        train=own + step + state,
+        prove=own + state + decoding if config.save.proof != "off" else 0.0,
     )
+
+
+def _words_are_new(config: RunConfig) -> bool:
+    """Whether captions are encoded at each visit, so that the text encoders stay in memory."""
+    data = config.data
+    every = [data.captions_of(each) for each in data.sets]
+    many = any(each.shuffle or each.tag_dropout or each.wildcards or each.tag_warmup for each in every)
+    return not data.cache or many or "text_encoder" in part_rates(config)
+
+
+def _pictures_are_new(config: RunConfig) -> bool:
+    """Whether pictures are encoded at each visit, so that the VAE stays in memory."""
+    data = config.data
+    every = [data.augment_of(each) for each in data.sets]
+    return not data.cache or any(each.varies and each.variants is None for each in every)
 
 
 def _was_measured(config: RunConfig, card: Card, area: int) -> bool:
