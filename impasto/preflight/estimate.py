@@ -25,7 +25,7 @@ from impasto.weights import header
 PROGRAM = 0.44e9
 """Bytes of Python, torch and the libraries."""
 
-LOST = 1.06
+LOST = 1.09
 """How much more is taken than is asked for."""
 
 ENCODED = 24
@@ -102,20 +102,20 @@ class Phases:
     """Bytes in each phase of a run."""
 
     load: float
-    """The denoiser is filled from its file, whose pages are mapped meanwhile."""
+    """The denoiser is filled from its file, tensor by tensor."""
 
     prepare: float
     """Pictures are encoded, then captions; nothing but what encodes them is in memory."""
 
     train: float
-    prove: float
-    """A file is loaded on modules of their own around the base's numbers, and a picture is decoded. 0 where no file is
-    proven."""
+    draw: float
+    """A picture is drawn: a preview, or the one that proves a file. The VAE decodes it beside the denoiser. 0 where
+    none is."""
 
     @property
     def peak(self) -> float:
         """The most of them, with what allocators lose."""
-        return LOST * max(self.load, self.prepare, self.train, self.prove)
+        return LOST * max(self.load, self.prepare, self.train, self.draw)
 
 
 def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int | None) -> Phases:
@@ -127,21 +127,27 @@ def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int
     denoiser = sum(prod(each.shape) for each in unet.values())
     encoders = sum(_count(card, part) for part in card.encoders) * held
     weights = denoiser * {"none": held, "fp8": 1, "int8": 1, "nf4": 0.55}[config.model.quantize]
-    mapped = 0 if gpu else sum(each.stop - each.start for each in unet.values())
-    vae = _count(card, "vae") * 4 + area * max(_widths(card, ["vae"])[:1]) * ENCODED
+    vae, width = _count(card, "vae") * 4, ENCODED * max(_widths(card, ["vae"])[:1])
     kept = {name: each.shape for name, each in unet.items()}
     outputs = activations.outputs(kept, card.configs["unet"], area / card.factor**2)
     step = batch * outputs * held * activations.KEPT[config.model.gradient_checkpointing]
     state = (numbers or 0) * (8 + _state(config.optim.optimizer) + (4 if config.optim.ema else 0))
     beside = (encoders if _words_are_new(config) else 0) + (vae if _pictures_are_new(config) else 0)
     own = program + weights + beside
-    decoding = 0 if _pictures_are_new(config) else vae
+    drawing = (0 if _pictures_are_new(config) else vae) + _drawn(config, card) * width
     return Phases(
-        load=own + mapped,
-        prepare=program + max(encoders, vae),
+        load=own - weights + max(weights, 0 if gpu else denoiser * held),  # packed layer by layer once all are read
+        prepare=program + max(encoders, vae + area * width),
         train=own + step + state,
-        prove=own + state + decoding if config.save.proof != "off" else 0.0,
+        draw=own + state + drawing if _drawn(config, card) else 0.0,
     )
+
+
+def _drawn(config: RunConfig, card: Card) -> int:
+    """The pixels of the largest picture that the run draws; 0 where it draws none."""
+    sides = [(each.width or card.resolution, each.height or card.resolution) for each in config.preview.prompts]
+    sides += [(card.resolution, card.resolution)] if config.save.proof != "off" else []
+    return max((width * height for width, height in sides), default=0)
 
 
 def _words_are_new(config: RunConfig) -> bool:

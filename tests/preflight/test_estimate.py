@@ -68,11 +68,23 @@ def test_what_was_never_measured_says_so(laid: list[str], side: int, batch: int,
     assert told.basis == "uncalibrated"
 
 
-def test_a_proof_is_a_phase_of_its_own(files: dict[str, Path]) -> None:
+def test_drawing_is_a_phase_of_its_own(files: dict[str, Path]) -> None:
     without, _ = _phases(files["sd1"], 256, ["model.precision=bf16"])
     proven, _ = _phases(files["sd1"], 256, ["model.precision=bf16", "save.proof=every"])
-    assert without.prove == 0 < proven.prove
+    large, _ = _phases(
+        files["sd1"], 256, ["model.precision=bf16", "preview.prompts.0.text=a cat", "preview.prompts.0.width=1024"]
+    )
+    assert without.draw == 0 < proven.draw < large.draw
     assert (without.load, without.prepare, without.train) == (proven.load, proven.prepare, proven.train)
+
+
+@pytest.mark.parametrize("laid", ["data.cache=false", "data.captions.shuffle=true"])
+def test_encoders_stay_where_they_are_asked_at_each_visit(laid: str, files: dict[str, Path]) -> None:
+    rest = ["model.precision=bf16", "adapter.targets.text_encoder=false", "data.sets.0.path=pictures"]
+    gone, _ = _phases(files["sd1"], 256, rest)
+    stay, _ = _phases(files["sd1"], 256, [*rest, laid])
+    assert stay.train - gone.train > 123e6 * 2 * 0.99
+    assert stay.prepare == gone.prepare
 
 
 @pytest.mark.parametrize(
