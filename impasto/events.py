@@ -144,6 +144,16 @@ class Failed(Told):
     """What, where and how to mend it."""
 
 
+class Dropped(Told):
+    """The sweep that the run belongs to stopped it early: others did better. It could go on."""
+
+    kind: Literal["dropped"] = "dropped"
+    step: int
+    """Steps done."""
+    text: Text
+    """Why."""
+
+
 class Finished(Told):
     """Everything is trained and written."""
 
@@ -167,20 +177,8 @@ class Noted(Told):
 
 
 Event: TypeAlias = Annotated[
-    Started
-    | Phase
-    | Step
-    | Preview
-    | Validated
-    | Picked
-    | Ranked
-    | Saved
-    | Proven
-    | Warned
-    | Resumed
-    | Failed
-    | Finished
-    | Noted,
+    Started | Phase | Step | Preview | Validated | Picked | Ranked | Saved | Proven | Warned | Resumed | Failed
+    | Dropped | Finished | Noted,
     Field(discriminator="kind"),
 ]  # fmt: skip
 
@@ -315,4 +313,4 @@ def _up_to(step: int, events: list[Event]) -> list[Event]:
     return [each for each in events if not isinstance(each, _OF_A_STEP) or each.step <= step]
 
 
-_OF_A_STEP = (Step, Preview, Validated, Picked, Ranked, Saved, Proven, Finished)
+_OF_A_STEP = (Step, Preview, Validated, Picked, Ranked, Saved, Proven, Dropped, Finished)

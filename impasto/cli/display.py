@@ -68,6 +68,9 @@ class Row:
             case events.Failed():
                 self.phase = "failed"
                 return f"failed: {event.text}"
+            case events.Dropped():
+                self.step, self.phase = event.step, "dropped"
+                return f"step {event.step}: dropped, {event.text}"
             case events.Noted():
                 return event.text
             case events.Finished():
@@ -167,7 +170,11 @@ class Lines:
         now = self._clock()
         last = isinstance(event, events.Step) and event.step == row.total
         due = isinstance(event, events.Step | events.Phase) and now - row.told_at >= self._every
-        if due or last or row.phase.partition(" ")[0] not in (phase.partition(" ")[0], "", "failed", "finished"):
+        if (
+            due
+            or last
+            or row.phase.partition(" ")[0] not in (phase.partition(" ")[0], "", "failed", "finished", "dropped")
+        ):
             row.told_at = now
             self._print(row.line())
 

@@ -32,7 +32,8 @@ def sample(
     negative: str = _USUAL.negative,
     seed: int = _USUAL.seed,
     steps: int = _USUAL.steps,
-    guidance: float = _USUAL.guidance,
+    guidance: float | None = _USUAL.guidance,
+    embedded_guidance: float = _USUAL.embedded_guidance,
     sampler: Sampler = _USUAL.sampler,
     width: int | None = None,
     height: int | None = None,
@@ -61,7 +62,9 @@ def sample(
     steps
         Denoising steps.
     guidance
-        How closely the words are followed.
+        How closely the words are followed. If not given: 5, and 1 for FLUX.1.
+    embedded_guidance
+        The guidance that FLUX.1 dev is told.
     sampler
         How the noise is taken away.
     width
@@ -80,8 +83,8 @@ def sample(
         The picture's file.
     """
     values = {
-        "text": prompt, "negative": negative, "seed": seed, "steps": steps, "guidance": guidance, "sampler": sampler,
-        "width": width, "height": height,
+        "text": prompt, "negative": negative, "seed": seed, "steps": steps, "guidance": guidance,
+        "embedded_guidance": embedded_guidance, "sampler": sampler, "width": width, "height": height,
     }  # fmt: skip
     try:
         asked = Prompt.model_validate(values)

@@ -123,7 +123,7 @@ def _ask(run: str, runs: Path, request: control.Request) -> None:
     state = folder.state()
     if state.stage != "running":
         what = f"{folder.name} is not running: it is {state.stage}"
-        fix = f"`impasto resume {run}`" if state.stage in ("interrupted", "failed") else "see `impasto runs`"
+        fix = f"`impasto resume {run}`" if state.stage in ("interrupted", "failed", "dropped") else "see `impasto runs`"
         raise ConfigError(Problem("E-CFG-034", what, "command line", fix))
     control.ask(folder, request)
     print(f"{folder.name} was asked to {request}; it does so after its next step")
@@ -164,7 +164,11 @@ def _touched(run: RunFolder) -> float:
 
 def _standing(state: State, total: int) -> str:
     words = f"{state.stage}, step {state.step}" + (f" of {total}" if total else "")
-    words += f", can go on from step {state.saved}" if state.saved and state.stage in ("interrupted", "failed") else ""
+    words += (
+        f", can go on from step {state.saved}"
+        if state.saved and state.stage in ("interrupted", "failed", "dropped")
+        else ""
+    )
     return words + (f" ({state.holder})" if state.holder else "")
 
 

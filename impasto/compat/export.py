@@ -91,7 +91,7 @@ def export(config: RunConfig) -> Exported:
 def family(config: RunConfig) -> Base:
     """Which script trains this: by what the settings say, else by the name of the base."""
     model, name = config.model, config.model.path.casefold()
-    if model.clip_g_path is not None or model.text_encoder_mask != "none" or "sd3" in name:
+    if model.clip_g_path is not None or model.text_encoder_mask in ("clip", "all") or "sd3" in name:
         return "sd3"
     if "flux" in name:
         return "flux"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from impasto import objectives
 from impasto.compat.export import Exported
 from impasto.compat.tables import SCHEDULES
 from impasto.compat.to_objective import LOSSES
@@ -16,6 +17,7 @@ from impasto.optim import schedule_config as schedules
 NAMES = {
     "adamw": "AdamW", "adamw8bit": "AdamW8bit", "lion": "Lion", "sgdnesterov": "SGDNesterov", "prodigy": "Prodigy",
     "dadaptadam": "DAdaptAdam", "dadaptadagrad": "DAdaptAdaGrad", "dadaptlion": "DAdaptLion", "dadaptsgd": "DAdaptSGD",
+    "dadaptadan": "DAdaptAdan", "dadaptadanip": "DAdaptAdanIP",
     "adafactor": "Adafactor", "adamwschedulefree": "AdamWScheduleFree", "radamschedulefree": "RAdamScheduleFree",
     "sgdschedulefree": "SGDScheduleFree", "pytorch_optimizer.came": "pytorch_optimizer.CAME",
 }  # fmt: skip
@@ -23,7 +25,7 @@ NAMES = {
 
 def objective(made: Exported, config: RunConfig) -> None:
     """All of it."""
-    aim = config.objective
+    aim = objectives.as_made(config.objective, flow=made.base in ("flux", "sd3"), by_size=made.base == "flux")
     _levels(made, aim)
     _noise(made, aim.noise)
     loss = aim.loss
@@ -37,6 +39,14 @@ def objective(made: Exported, config: RunConfig) -> None:
             made.put("debiased_estimation_loss", True)
         case aims.NoiseLike():
             made.put("scale_v_pred_loss_like_noise_pred", True)
+        case aims.OfPicture() if made.base == "sd3":
+            pass  # it is what is trained there
+        case aims.CosineWeight() if made.base == "sd3" and aim.weighting.of_picture:
+            made.put("weighting_scheme", "cosmap")
+        case aims.Unweighted() if made.base == "sd3" and isinstance(aim.timesteps, aims.Uniform):
+            made.put("weighting_scheme", "sigma_sqrt")
+        case aims.Unweighted() if made.base == "sd3":
+            made.lose("objective.weighting.kind = none", "there the error is that of the clean picture")
         case aims.Unweighted():
             pass
         case _:
@@ -62,7 +72,7 @@ def _levels(made: Exported, aim: aims.Objective) -> None:
             made.lose("objective.timesteps, objective.shift", "this pair has no name there")
         else:
             made.args |= way
-        made.args |= {"model_prediction_type": "raw", "guidance_scale": 1.0}
+        made.args["model_prediction_type"] = "raw"
         return
     if isinstance(levels, aims.LogitNormal) and made.base == "sd3":
         made.args |= {"weighting_scheme": "logit_normal", "logit_mean": levels.mean, "logit_std": levels.std}
@@ -167,8 +177,10 @@ def _optimizer(made: Exported, held: rules.Optim) -> None:
             chosen.kind == "adafactor" and there == "relative_step"
         ):
             made.optimizer[there] = values if isinstance(ours, tuple) else values[0]
-    if isinstance(chosen, rules.DAdaptation | rules.Prodigy) and chosen.weight_decay:
-        made.optimizer["decouple"] = True
+    if isinstance(chosen, rules.DAdaptation) and chosen.rule.startswith("adan"):
+        made.optimizer["weight_decay"] = chosen.weight_decay  # it has another one there, if nothing is said
+    elif isinstance(chosen, rules.Prodigy) or getattr(chosen, "rule", "") == "adam":
+        made.optimizer |= {"decouple": True} if chosen.weight_decay else {}
     for each in sorted(left):
         if getattr(chosen, each) != getattr(default, each):
             made.lose(f"optim.optimizer.{each}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from impasto.compat.export import Exported
 from impasto.compat.tables import SAMPLERS
 from impasto.config import RunConfig
+from impasto.families.card import usual_guidance
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -15,7 +16,8 @@ def model(made: Exported, config: RunConfig) -> None:
     """Which base, held how."""
     base = config.model
     made.put("pretrained_model_name_or_path", base.path)
-    for name, path in (("vae", base.vae_path), ("clip_l", base.clip_l_path), ("clip_g", base.clip_g_path),
+    vae = "ae" if made.base == "flux" else "vae"
+    for name, path in ((vae, base.vae_path), ("clip_l", base.clip_l_path), ("clip_g", base.clip_g_path),
                        ("t5xxl", base.t5_path)):  # fmt: skip
         if path is not None:
             made.put(name, str(path))
@@ -30,6 +32,8 @@ def model(made: Exported, config: RunConfig) -> None:
         made.lose("model.text_encoder_precision")
     if base.vae_precision == "fp32":
         made.put("no_half_vae", True)
+    if base.vae_tile is not None:
+        made.lose("model.vae_tile")
     if (base.quantize, base.quantize_text_encoder) == ("fp8", "fp8"):
         made.put("fp8_base", True)
     elif (base.quantize, base.quantize_text_encoder) == ("fp8", "none"):
@@ -45,9 +49,17 @@ def model(made: Exported, config: RunConfig) -> None:
     if not base.token_padding:
         made.lose("model.token_padding = false")
     made.put("gradient_checkpointing", base.gradient_checkpointing, False)
+    if made.base in ("flux", "sd3"):
+        waiting = base.blocks_to_swap
+        made.put("blocks_to_swap", round(waiting / 1.5) if made.base == "flux" else waiting, 0)
+    elif base.blocks_to_swap:
+        made.lose("model.blocks_to_swap")
     if base.merged:
         made.put("base_weights", [str(each.path) for each in base.merged])
         made.put("base_weights_multiplier", [each.weight for each in base.merged])
+    made.put("t5xxl_max_token_length", base.t5_tokens)
+    if made.base == "flux":
+        made.args["guidance_scale"] = base.guidance
     if base.config_path is not None:
         made.lose("model.config_path")
     masks = {"none": (), "clip": ("lg",), "t5": ("t5",), "all": ("lg", "t5")}[base.text_encoder_mask]
@@ -100,13 +112,15 @@ def _kept(made: Exported, config: RunConfig) -> None:
         made.put("save_last_n_epochs_state", save.keep_checkpoints)
     if save.proof != usual.proof:
         made.lose("save.proof")
+    if save.layout != usual.layout:
+        made.lose("save.layout")
 
 
 def _previews(made: Exported, config: RunConfig) -> None:
     preview = config.preview
     if not preview.prompts:
         return
-    made.prompts = "".join(line + "\n" for line in _lines(config))
+    made.prompts = "".join(line + "\n" for line in _lines(made, config))
     made.put("sample_every_n_epochs", preview.every_epochs)
     if preview.every_epochs and preview.every_steps:
         made.lose("preview.every_steps", "beside epochs it is not read there")
@@ -115,13 +129,15 @@ def _previews(made: Exported, config: RunConfig) -> None:
     made.put("sample_at_first", preview.at_start, False)
 
 
-def _lines(config: RunConfig) -> Iterator[str]:
+def _lines(made: Exported, config: RunConfig) -> Iterator[str]:
     """A line for each prompt."""
     for prompt in config.preview.prompts:
+        guidance = usual_guidance(made.base) if prompt.guidance is None else prompt.guidance
+        told = prompt.embedded_guidance if made.base == "flux" else None
         sampler = next(name for name, ours in SAMPLERS.items() if ours == prompt.sampler)
         words = [" ".join(prompt.text.split())]
         words += [f"--n {' '.join(prompt.negative.split())}"] if prompt.negative else []
         for sign, value in (("w", prompt.width), ("h", prompt.height), ("d", prompt.seed), ("s", prompt.steps),
-                            ("l", prompt.guidance), ("ss", sampler)):  # fmt: skip
+                            ("l", guidance), ("g", told), ("ss", sampler)):  # fmt: skip
             words += [] if value is None else [f"--{sign} {value}"]
         yield " ".join(words)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from impasto.compat.translating import Desk, tidy
 
+SPLIT = 18
+"""Blocks that wait with `split_mode`, counted as there for FLUX.1: one is a double block or two single ones."""
+
 PRECISIONS = {"fp16": "fp16", "bf16": "bf16", "no": "fp32", "float": "fp32", "fp32": "fp32"}
 
 
@@ -17,12 +20,12 @@ def model(desk: Desk) -> None:
     for name, key in (("vae", "vae_path"), ("clip_l", "clip_l_path"), ("clip_g", "clip_g_path"), ("t5xxl", "t5_path")):
         if not desk.text(name):
             continue
-        if base == "flux" and name != "vae":
-            desk.lost(name, "a base of this family is read as a whole folder in diffusers' layout, which has it")
+        if base == "flux" and name != "vae" and not _single(desk):
+            desk.lost(name, "the folder has it")
         else:
             desk.put(name, (f"model.{key}", desk.text(name)))
-    if desk.has("ae") and desk.text("ae"):
-        desk.lost("ae", "a base of this family is read as a whole folder in diffusers' layout, which has it")
+    if desk.text("ae"):
+        desk.put("ae", ("model.vae_path", desk.text("ae")))
     if desk.flag("v2"):
         desk.better("v2", "told from the weights themselves")
     if desk.flag("v_parameterization"):
@@ -32,13 +35,11 @@ def model(desk: Desk) -> None:
     if base == "sd3":
         _sd3(desk)
     _precision(desk)
+    _encoders(desk)
     _words(desk)
 
 
 def _flux(desk: Desk) -> None:
-    if str(desk.get("model.path")).endswith((".safetensors", ".sft")):
-        why = "a base of this family is read as a folder in diffusers' layout: give that one in model.path"
-        desk.difference("the base", "lost", why)
     if str(desk.peek("model_type")).casefold() == "chroma":
         desk.lost("model_type", "Chroma is another base, and cannot be trained here")
     kind = desk.text("model_prediction_type") or "sigma_scaled"
@@ -48,20 +49,17 @@ def _flux(desk: Desk) -> None:
         desk.better("model_prediction_type", "always raw: the others do not fit what they are compared to", "Q-F1")
     else:
         desk.difference("model_prediction_type", "better", "raw; there, unset means sigma_scaled", "Q-F1")
-    if desk.has("guidance_scale"):
-        if desk.number("guidance_scale") == 1:
-            desk.same("guidance_scale", "always 1")
-        else:
-            desk.lost(
-                "guidance_scale", "the base is always told 1 while training, at which it learns pictures as they are"
-            )
+    told = desk.number("guidance_scale")
+    if told == 1:
+        desk.same("guidance_scale", "as by default")
+    elif told is not None:
+        why = "1 is better: at it the base learns pictures as they are"
+        desk.put("guidance_scale", ("model.guidance", tidy(told)), why=why, quirks=["Q-F10"])
     else:
         desk.difference("guidance_scale", "better", "the base is told 1; there, unset means 3.5", "Q-F10")
     if desk.flag("apply_t5_attn_mask"):
-        desk.lost("apply_t5_attn_mask", "the empty places of a caption are always seen, as when drawing")
-    length = desk.whole("t5xxl_max_token_length")
-    if length in (512, 256):
-        desk.same("t5xxl_max_token_length", "512 for dev and 256 for schnell")
+        desk.put("apply_t5_attn_mask", ("model.text_encoder_mask", "t5"), plain=True)
+    _length(desk)
     if desk.has("max_token_length"):
         desk.same("max_token_length", "not read for this base")
 
@@ -73,10 +71,25 @@ def _sd3(desk: Desk) -> None:
         for name in ("apply_t5_attn_mask", "apply_lg_attn_mask"):
             if desk.flag(name):
                 desk.put(name, ("model.text_encoder_mask", kind), plain=True)
+    _length(desk)
     if held := desk.text("t5xxl_dtype"):
         desk.put("t5xxl_dtype", ("model.text_encoder_precision", PRECISIONS.get(held, held)))
     if desk.has("max_token_length"):
         desk.same("max_token_length", "not read for this base")
+
+
+def _single(desk: Desk) -> bool:
+    return str(desk.get("model.path")).endswith((".safetensors", ".sft"))
+
+
+def _length(desk: Desk) -> None:
+    length = desk.whole("t5xxl_max_token_length")
+    if length is None:
+        return
+    if 16 <= length <= 512:
+        desk.put("t5xxl_max_token_length", ("model.t5_tokens", length), plain=True)
+    else:
+        desk.lost("t5xxl_max_token_length", "between 16 and 512 tokens are read")
 
 
 def _precision(desk: Desk) -> None:
@@ -88,6 +101,11 @@ def _precision(desk: Desk) -> None:
         desk.set("model.precision", "fp32", "as where nothing is said there")
     if desk.flag("gradient_checkpointing"):
         desk.put("gradient_checkpointing", ("model.gradient_checkpointing", True), plain=True)
+    said = "blocks_to_swap" if desk.has("blocks_to_swap") else "split_mode"
+    waiting = desk.whole("blocks_to_swap") or (SPLIT if desk.flag("split_mode") else 0)
+    if waiting:
+        found = waiting // 2 + 2 * (waiting - waiting // 2) if desk.recipe.base == "flux" else waiting
+        desk.put(said, ("model.blocks_to_swap", found))
     merged = bool(desk.several("base_weights"))
     alone, both = desk.flag("fp8_base_unet"), desk.flag("fp8_base")
     if (alone or both) and merged:
@@ -105,6 +123,17 @@ def _precision(desk: Desk) -> None:
             desk.lost("full_bf16", "it needs mixed_precision = bf16, there too")
     if desk.flag("full_fp16"):
         desk.better("full_fp16", "the adapter stays in fp32: fp16 loses small updates", "Q-T2")
+
+
+def _encoders(desk: Desk) -> None:
+    """How much is encoded at once."""
+    for name, most in (("vae_batch_size", 64), ("text_encoder_batch_size", 1024)):
+        if (count := desk.whole(name)) is None:
+            continue
+        if count > 1:
+            desk.put(name, (f"data.{name}", min(count, most)))
+        else:
+            desk.same(name, "one at a time, as by default")
 
 
 def _words(desk: Desk) -> None:

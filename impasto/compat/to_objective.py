@@ -6,6 +6,7 @@ from typing import Any
 
 from impasto.compat.translating import Desk, tidy
 
+Pairs = list[tuple[str, Any]]
 LOSSES = {"l2": "mse", "l1": "l1", "huber": "huber", "smooth_l1": "smooth-l1"}
 
 
@@ -75,12 +76,7 @@ def _levels(desk: Desk) -> None:
     if desk.recipe.base == "flux":
         _levels_of_flux(desk)
     elif desk.recipe.base == "sd3":
-        _density(desk, desk.text("weighting_scheme"), {"mean": 1})
-        shift = desk.number("training_shift")
-        if shift and shift != 1:
-            desk.put("training_shift", _both(desk, "fixed", shift), plain=True)
-        why = "the error of the direction, as the base was made; there, that of the clean picture: σ² times as much"
-        desk.difference("the loss of this base", "better", why)
+        _levels_of_sd3(desk)
     for name, key, whole in (("min_timestep", "low", 0), ("max_timestep", "high", 1000)):
         bound = desk.whole(name)
         if bound is None:
@@ -97,12 +93,29 @@ def _levels(desk: Desk) -> None:
         desk.same(name, "not read for this base, or by this way to draw levels")
 
 
+def _levels_of_sd3(desk: Desk) -> None:
+    scheme = desk.text("weighting_scheme")
+    _density(desk, scheme, {"mean": 1})
+    shift = desk.number("training_shift")
+    if shift and shift != 1:
+        desk.put("training_shift", _both(desk, "fixed", shift), plain=True)
+    if scheme == "sigma_sqrt":
+        desk.same("weighting_scheme", "1 / σ² of the error of the clean picture is the error of the direction")
+    elif scheme == "cosmap":
+        weight: Pairs = [("objective.weighting.kind", "cosine-map"), ("objective.weighting.of_picture", True)]
+        desk.put("weighting_scheme", *weight, plain=True)
+    elif desk.trains:
+        desk.set("objective.weighting.kind", "picture", "what the error is of there")
+
+
 def _levels_of_flux(desk: Desk) -> None:
     way = desk.text("timestep_sampling") or "sigma"
     shift = desk.number("discrete_flow_shift")
     strength = 3.0 if shift is None else shift
     if way == "sigma":
-        _density(desk, desk.text("weighting_scheme"), {"mean": -1})
+        _density(desk, scheme := desk.text("weighting_scheme"), {"mean": -1})
+        if scheme in ("cosmap", "sigma_sqrt"):
+            desk.lost("weighting_scheme", "with raw it weighs nothing there; objective.weighting would here")
         desk.set("objective.shift.kind", "fixed", "timestep_sampling = sigma draws from a shifted table")
         desk.set("objective.shift.strength", tidy(strength))
         desk.same("timestep_sampling", "as objective.timesteps and objective.shift")
@@ -112,10 +125,10 @@ def _levels_of_flux(desk: Desk) -> None:
     if way not in kinds:
         desk.lost("timestep_sampling", f"there is no way {way} to draw noise levels")
         return
-    pairs: list[tuple[str, Any]] = [("objective.timesteps.kind", kinds[way])]
-    if way == "flux_shift":
-        pairs.append(("objective.shift.kind", "flux"))
-    if way == "shift":
+    pairs: Pairs = [("objective.timesteps.kind", kinds[way])]
+    if way != "shift":
+        pairs.append(("objective.shift.kind", "flux" if way == "flux_shift" else "none"))
+    else:
         pairs += [("objective.shift.kind", "fixed"), ("objective.shift.strength", tidy(strength))]
     desk.put("timestep_sampling", *pairs, plain=True)
     scale = desk.number("sigmoid_scale")
@@ -128,7 +141,7 @@ def _density(desk: Desk, scheme: str | None, signs: dict[str, int]) -> None:
     """A density of levels. Where a table runs from noise to clean, the middle is mirrored (Q-F8)."""
     if scheme == "logit_normal":
         mean, std = desk.number("logit_mean") or 0.0, desk.number("logit_std")
-        pairs: list[tuple[str, Any]] = [("objective.timesteps.kind", "logit-normal")]
+        pairs: Pairs = [("objective.timesteps.kind", "logit-normal")]
         if mean:
             pairs.append(("objective.timesteps.mean", tidy(signs["mean"] * mean)))
         if std is not None and std != 1:
@@ -141,10 +154,8 @@ def _density(desk: Desk, scheme: str | None, signs: dict[str, int]) -> None:
         pairs = [("objective.timesteps.kind", "mode")]
         pairs += [("objective.timesteps.scale", tidy(scale))] if scale is not None else []
         desk.put("weighting_scheme", *pairs, plain=True)
-    elif scheme in ("cosmap", "sigma_sqrt"):
-        desk.lost(
-            "weighting_scheme", "levels are drawn evenly there, and the loss is weighed; here every level counts alike"
-        )
+    elif desk.trains:
+        desk.set("objective.timesteps.kind", "uniform", "levels are drawn evenly there")
 
 
 def _both(desk: Desk, kind: str, strength: float) -> Any:

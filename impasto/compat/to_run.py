@@ -8,6 +8,7 @@ from impasto.compat.recipe import Base
 from impasto.compat.tables import NEAREST_SAMPLER, SAMPLERS
 from impasto.compat.to_model import PRECISIONS
 from impasto.compat.translating import Desk, as_number, tidy
+from impasto.families.card import usual_guidance
 
 MOST_HELD_OUT = 0.5
 """What validation.share may be."""
@@ -166,14 +167,18 @@ def _prompt(given: object, usual: str | None, base: Base) -> tuple[dict[str, obj
     if given.get("seed") not in (None, ""):
         made["seed"] = int(as_number(given["seed"]))
     made["steps"] = min(1000, max(1, int(as_number(given.get("sample_steps") or (20 if base == "flux" else 30)))))
-    made["guidance"] = tidy(as_number(given.get("scale") or (1.0 if base == "flux" else 7.5)))
+    guidance = tidy(as_number(given.get("scale") or (1.0 if base == "flux" else 7.5)))
+    if guidance != usual_guidance(base):
+        made["guidance"] = guidance
     sampler = str(given.get("sample_sampler") or usual or ("euler" if base in ("flux", "sd3") else "ddim"))
     made["sampler"] = SAMPLERS.get(sampler) or NEAREST_SAMPLER.get(sampler, "euler")
     if sampler not in SAMPLERS:
         remarks["sampler"] = f"{sampler} is not here; the nearest without further dice"
     left = [name for name in ("controlnet_image", "cfg_trunc_ratio", "renorm_cfg", "flow_shift") if name in given]
     left += [str(each) for each in given.get("unknown", ())]
-    if given.get("guidance_scale"):
+    if given.get("guidance_scale") and base == "flux":
+        made["embedded_guidance"] = tidy(as_number(given["guidance_scale"]))
+    elif given.get("guidance_scale"):
         left.append(f"guidance_scale {given['guidance_scale']}")
     if left:
         remarks["text"] = f"without {', '.join(left)}: not here"

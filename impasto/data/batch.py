@@ -11,7 +11,8 @@ from torch import Tensor
 Conditioning = Mapping[str, Tensor]
 """What the denoiser is told, by name; dim 0 of every tensor is the example. What the words say: `ids` for tokens yet to
 be encoded, `states` for encoded text, ... And `sizes` [N, 6], how the picture was made: height and width of the
-original, top and left of the cut in the scaled picture, height and width of what is seen."""
+original, top and left of the cut in the scaled picture, height and width of what is seen. While drawing also
+`guidance` [N], which denoisers that are told one listen to."""
 
 
 @dataclass(frozen=True)

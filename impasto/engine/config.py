@@ -68,6 +68,10 @@ class Save(Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp16"
     """Precision of the adapter files. Checkpoints are always fp32."""
 
+    layout: Literal["kohya", "diffusers"] = "kohya"
+    """How the layers are named in adapter files. kohya: as Kohya's scripts do, which most programs read; diffusers: as
+    diffusers and PEFT do, for LoRA and DoRA, without T5's layers, with the scale inside the factors."""
+
     proof: Literal["every", "final", "off"] = "every"
     """When a written file is loaded again through diffusers on a fresh base, its layers counted, a picture compared."""
 
@@ -93,8 +97,13 @@ class Prompt(Section):
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
     """Denoising steps."""
 
-    guidance: Annotated[float, Field(ge=0.0, le=100.0)] = 5.0
-    """How closely the words are followed (classifier-free guidance)."""
+    guidance: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
+    """How closely the words are followed (classifier-free guidance). 1 draws without it, in half the time. Unset: 5,
+    and 1 for FLUX.1, which follows words without it."""
+
+    embedded_guidance: Annotated[float, Field(ge=0.0, le=100.0)] = 3.5
+    """For FLUX.1 dev: the guidance that it is told (distilled guidance), 3.5 as most programs draw. In training it is
+    told `model.guidance`. Other bases are told none."""
 
     sampler: Sampler = "ddim"
     """How the noise is taken away."""

@@ -8,7 +8,7 @@ plan     -> Source                micro-batches to batches, while training
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import groupby
@@ -30,6 +30,9 @@ from impasto.data.examples import scan
 from impasto.data.feed import MEMO, Feed, planned
 from impasto.data.plan import Micro, View, Visit
 from impasto.engine.device import Compute
+from impasto.engine.portions import of_one_size, portions
+from impasto.engine.preview import texts_of
+from impasto.engine.proving import SCENE
 from impasto.errors import DataError, Problem
 from impasto.events import Event
 from impasto.families.config import Merged
@@ -42,7 +45,6 @@ from impasto.store import Store
 Tell = Callable[[Event], None]
 MEASURED = 20_221
 """The dice of pictures that are measured. They are not the run's, so that runs of different seeds can be compared."""
-
 VARIANTS = 16
 """Captions with more variants than this are encoded at each visit: keeping them all would not pay."""
 
@@ -67,11 +69,20 @@ def grouped(problems: Sequence[Problem], most: int = 5) -> Iterator[Problem]:
 
 
 def fingerprint(store: Store, card: Card, part: Part, merged: Sequence[Merged]) -> str:
-    """Of a part of the base as it is trained on: of its file, and of the adapters that are merged into it."""
-    own = store.fingerprint(card.weights(part))
+    """Of a part of the base as it is trained on: of its files, and of the adapters that are merged into it."""
+    own = store.fingerprint(*card.weights(part))
     if not merged:
         return own
     return sha256(canonical([own, [[store.fingerprint(each.path), each.weight] for each in merged]])).hexdigest()
+
+
+def fill(sources: Sequence[tuple[Source, Tell]]) -> None:
+    """Encode whatever visits can ask for and the store lacks: first all pictures, then all captions, so that never two
+    kinds of encoders are in memory."""
+    for source, tell in sources:
+        source.fill_pictures(tell)
+    for source, tell in sources:
+        source.fill_captions(tell)
 
 
 class Source:
@@ -90,7 +101,7 @@ class Source:
         self._learns_words = "text_encoder" in part_rates(config)
         self._vae: ImageEncoder | None = None
         self._one_at_a_time = Lock()
-        self._vae_print = store.fingerprint(card.weights("vae"))
+        self._vae_print = store.fingerprint(*card.weights("vae"))
         self._text_print = "+".join(
             dict.fromkeys(fingerprint(store, card, part, config.model.merged) for part in card.encoders)
         )
@@ -103,27 +114,35 @@ class Source:
 
     @property
     def _vae_form(self) -> str:
-        """Which picture encoder it is, and in which precision."""
-        return recipes.picture_encoder(self._vae_print, self._config.model.vae_precision)
+        """Which picture encoder it is, and how it encodes."""
+        model = self._config.model
+        return recipes.picture_encoder(self._vae_print, model.vae_precision, model.vae_tile)
 
-    def fill(self, tell: Tell) -> None:
-        """Encode whatever a visit can ask for and the store lacks. Nothing to do on the second run."""
+    def fill_pictures(self, tell: Tell) -> None:
+        """Encode the pictures that a visit can ask for and the store lacks. Nothing to do on the second run."""
         if self._store is None:
             return
         views = [(view, self._recipe(view)) for view in self._feed.views()]
         lacking = [view for view, recipe in views if self._store.missing([recipe])]
-        with self._encoder() if lacking else _nothing():
-            for done, view in enumerate(lacking):
-                _progress(tell, "encode pictures", done, len(lacking))
-                visit = Visit(view.set, view.example, view.id, 0, view.placement, view.flip, view.color)
-                self._distribution(visit, keep=True)
+        visits = [Visit(each.set, each.example, each.id, 0, each.placement, each.flip, each.color) for each in lacking]
+        with self._encoder() if visits else nullcontext():
+            for done, together in of_one_size(visits, self._config.data.vae_batch_size):
+                _progress(tell, "encode pictures", done, len(visits))
+                for visit, found in zip(together, self._encode(together), strict=True):
+                    encodings.kept(self._store, self._recipe(visit), partial(dict, found))
             self._say_rescued(tell)
-        captions = [] if self._learns_words else sorted(self._kept_captions)
-        unknown = [text for text in captions if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
-        for done, caption in enumerate(unknown):
-            _progress(tell, "encode captions", done, len(unknown))
-            self._states(caption)
-        if not self._learns_words and (many := sum(self._is_many(*each) for each in self._captioned())):
+
+    def fill_captions(self, tell: Tell) -> None:
+        """The same for captions, and for what previews and proofs say."""
+        if self._store is None or self._learns_words:
+            return
+        texts = sorted({*self._kept_captions, *self._prompts()})
+        unknown = [text for text in texts if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
+        with self._family.lending.words() if unknown else nullcontext():
+            for done, together in portions(unknown, self._config.data.text_encoder_batch_size):
+                _progress(tell, "encode captions", done, len(unknown))
+                self._keep_states(together)
+        if many := sum(self._is_many(*each) for each in self._captioned()):
             text = (
                 f"{many} captions can be more than {VARIANTS} texts each, by shuffling, dropping or choosing; they are "
                 "encoded at each visit"
@@ -132,11 +151,32 @@ class Source:
 
     @contextmanager
     def live(self, tell: Tell) -> Iterator[None]:
-        """Keep the picture encoder at hand, if some pictures are new at each visit."""
-        live = self._store is None or any(pool.live for pool in self._feed.plan.pools)
-        with self._encoder() if live else _nothing():
+        """Keep the encoders at hand that are asked at each visit: where some pictures or captions are new each time, or
+        words are learnt."""
+        pictures = self._store is None or any(pool.live for pool in self._feed.plan.pools)
+        encoders = self._family.lending.words() if self._encodes_words else nullcontext()
+        with self._encoder() if pictures else nullcontext(), encoders:
             yield
             self._say_rescued(tell)
+
+    def said(self, texts: Sequence[str]) -> Conditioning:
+        """What the base is told by texts that are no captions: from the store, where the text encoder learns nothing.
+
+        Each is encoded by itself, so that a picture does not depend on what else is drawn.
+        """
+        learnt = self._learns_words
+        found = self._family.tokenize(list(texts)) if learnt else stacked([self._states(text) for text in texts])
+        return {name: self._moved(value) for name, value in found.items()}
+
+    @property
+    def _encodes_words(self) -> bool:
+        """Whether captions are encoded while training."""
+        return self._store is None or self._learns_words or any(self._is_many(*each) for each in self._captioned())
+
+    def _prompts(self) -> Iterator[str]:
+        """What previews and proofs say."""
+        for prompt in (*self._config.preview.prompts, *([SCENE] if self._config.save.proof != "off" else [])):
+            yield from texts_of(prompt, self._card)
 
     def _say_rescued(self, tell: Tell) -> None:
         if self._vae is not None and (count := self._vae.rescued):
@@ -180,7 +220,7 @@ class Source:
         return encodings.kept(
             self._store if keep else None,
             self._recipe(visit),
-            lambda: self._encode(visit),
+            lambda: self._encode([visit])[0],
         )
 
     def _recipe(self, seen: Visit | View) -> recipes.Recipe:
@@ -189,16 +229,21 @@ class Source:
             flip=seen.flip, alpha=self._config.data.alpha, encoder=self._vae_form, color=seen.color,
         )  # fmt: skip
 
-    def _encode(self, visit: Visit) -> dict[str, Tensor]:
-        example = self._feed.example(visit)
-        shown = pixels.render(self._pixels(visit), visit.placement, flip=visit.flip, color=visit.color)
+    def _encode(self, visits: Sequence[Visit]) -> list[dict[str, Tensor]]:
+        """Pictures of one size, encoded together."""
+        drawn = [pixels.render(self._pixels(v), v.placement, flip=v.flip, color=v.color) for v in visits]
+        shown = torch.stack([torch.from_numpy(each) for each in drawn])
         with self._one_at_a_time, self._encoder():  # threads decode side by side, and encode in turn
             assert self._vae is not None
-            mean, std = self._vae.encode(torch.from_numpy(shown)[None])
-        if not bool(mean.isfinite().all() and std.isfinite().all()):
-            fix = "check the VAE of the base model; it gives no numbers for this picture"
-            raise DataError(Problem("E-IMG-040", "the picture encoder's answer is not finite", str(example.path), fix))
-        return {"mean": mean[0], "std": std[0]}
+            mean, std = self._vae.encode(shown)
+        for at, visit in enumerate(visits):
+            if not bool(mean[at].isfinite().all() and std[at].isfinite().all()):
+                where, fix = (
+                    str(self._feed.example(visit).path),
+                    "check the VAE of the base; it gives no numbers for this",
+                )
+                raise DataError(Problem("E-IMG-040", "the picture encoder's answer is not finite", where, fix))
+        return [{"mean": mean[at], "std": std[at]} for at in range(len(visits))]
 
     @contextmanager
     def _encoder(self) -> Iterator[None]:
@@ -298,6 +343,19 @@ class Source:
         found = encodings.kept(self._store, self._text_recipe(cond), lambda: self._encode_text(cond))
         return {name: value[0] for name, value in found.items()}
 
+    def _keep_states(self, captions: Sequence[str]) -> None:
+        """Encode captions together and keep each; those without padding have lengths of their own, and go alone."""
+        conds = [self._family.tokenize([caption]) for caption in captions]
+        if len(captions) == 1 or "mask" in conds[0]:
+            for caption in captions:
+                self._states(caption)
+            return
+        joined = {name: torch.cat([each[name] for each in conds]) for name in conds[0]}
+        found = self._encode_text(joined)
+        for at, cond in enumerate(conds):
+            own = {name: value[at : at + 1] for name, value in found.items()}
+            encodings.kept(self._store, self._text_recipe(cond), partial(dict, own))
+
     def _text_recipe(self, cond: Conditioning) -> recipes.Recipe:
         return encodings.text_recipe(
             cond,
@@ -338,8 +396,3 @@ def _progress(tell: Tell, name: str, done: int, total: int) -> None:
     """Tell of it a hundred times at most."""
     if done % max(1, total // 100) == 0:
         tell(events.Phase(name=name, done=done, total=total))
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -32,12 +32,13 @@ from impasto.engine.signals import StopRequest
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
 from impasto.errors import ConfigError, Problem, Stopped, UserError
-from impasto.families import detect
+from impasto.families import detect, hub
 from impasto.families.detect import Card
 from impasto.families.family import Family
+from impasto.families.names import T5
 from impasto.store import Store, default_root
-from impasto.weights import file, starting
-from impasto.weights.merge import merge_all
+from impasto.weights import layouts, starting
+from impasto.weights.merge import by_layer, merge_into_part, mergeable
 
 
 def train(
@@ -64,8 +65,15 @@ def train(
         raise ConfigError(*dict.fromkeys(problems))
     stop, store = StopRequest(), Store(cache or default_root(os.environ))
     failures: list[UserError] = []
+    asked = [opening.asked(each) for each in configs]
+    configs = [opening.pinned(each, restart=restart) for each in configs]
+    for config in configs:
+        hub.local(config.model)  # hours, perhaps: before there is a run
     with stop.listening(), ExitStack() as held:
         sessions = [held.enter_context(opening.opened(each, allow, restart, show)) for each in configs]
+        for session, ids in zip(sessions, asked, strict=True):
+            if ids and opening.HUB not in session.folder.record():
+                session.folder.update_record({opening.HUB: ids})
         for together in fleets(sessions):
             failures += Fleet(together, store, stop, strict=strict).train()
     if failures:
@@ -81,14 +89,23 @@ def fleets(sessions: Iterable[Session]) -> list[list[Session]]:
     return list(found.values())
 
 
+Umpire = Callable[[list[Session], Trainer, Callable[[], None]], Iterable[Session]]
+"""Looks at the runs of a fleet between two steps, and says which of them leave it now."""
+
+
 class Fleet:
     """Runs that train at once on one frozen base."""
 
-    def __init__(self, sessions: Sequence[Session], store: Store, stop: StopRequest, *, strict: bool = False) -> None:
+    def __init__(
+        self, sessions: Sequence[Session], store: Store, stop: StopRequest, *,
+        strict: bool = False, umpire: Umpire | None = None, rows: int = 0,
+    ) -> None:  # fmt: skip
         self._sessions = list(sessions)
         self._store = store
         self._stop = stop
         self._strict = strict
+        self._umpire = umpire
+        self._rows = rows
         self._failures: list[UserError] = []
 
     def train(self) -> list[UserError]:
@@ -114,13 +131,14 @@ class Fleet:
         totals = {}
         for session in list(self._sessions):
             session.card = card
+            _has_names(session.config, card)
             for note in card.notes:
                 session.tell(events.Warned(code=note.code, text=str(note)))
             session.feed = prepare.look(session.config, card, self._store, session.tell)
             total = session.feed.plan.total_steps(session.config.train)
             totals[str(session.folder.path)] = total
             _can_be_patient(session)
-            if (ended := session.was_finished(total)) is not None:
+            if (ended := session.was_finished(total)) is not None and session.goes_back_to is None:
                 steps = f"all {total} steps" if ended >= total else f"early, after step {ended} of {total}"
                 session.tell(events.Noted(text=f"already finished, {steps}: {session.folder.final}"))
                 self._sessions.remove(session)
@@ -134,23 +152,30 @@ class Fleet:
         for session in self._sessions:
             device.holds(session.config.optim, compute)
             session.tell(events.Phase(name="load"))
-        family = families.load(card, config.model, device=compute.device, dtype=compute.dtype)
-        merge_all(family.targets(), config.model.merged)
+        finish = partial(merge_into_part, merged=config.model.merged, base=families.outline(card))
+        family = families.lend(card, config.model, device=compute.device, dtype=compute.dtype, finish=finish)
+        mergeable(family.targets(), config.model.merged)
         for session in self._sessions:  # before any picture is encoded: what does not go with this base is refused
             objectives.build(session.config.objective, family.process, session.config.train.seed)
             _has_layers(session.config, family)
-        trainer = Trainer(family, compute, config.device.rows)
+            session.source = prepare.Source(session.config, session.feed, card, family, compute, self._store)
+        prepare.fill([(session.source, session.tell) for session in self._sessions])
+        for session in self._sessions:
+            held.enter_context(session.source.live(session.tell))
+            session.tell(events.Phase(name="load"))
+        held.enter_context(family.lending.denoiser.use())
+        trainer = Trainer(family, compute, config.device.rows or self._rows)
         for session in self._sessions:
             self._admit(session, trainer, totals[str(session.folder.path)], held)
+        if count := config.model.blocks_to_swap:
+            family.lending.let_blocks_wait(count, compute.device)
         return trainer, Witness(card, config.model, compute)
 
     def _admit(self, session: Session, trainer: Trainer, total: int, held: ExitStack) -> None:
         """Make a run's member, as it was when it was last saved, and let it ride."""
         config, family, compute = session.config, trainer.family, trainer.compute
-        source = prepare.Source(config, session.feed, session.card, family, compute, self._store)
-        source.fill(session.tell)
-        held.enter_context(source.live(session.tell))
-        saved = session.newest()
+        source = session.source
+        saved = session.newest() if session.goes_back_to is None else session.saved_at(session.goes_back_to)
         session.member, notes = member(config, family, compute, total, saved.tensors["adapter"] if saved else None)
         for note in notes:
             session.tell(events.Noted(text=note))
@@ -175,11 +200,13 @@ class Fleet:
     def _train(self, trainer: Trainer, witness: Witness) -> None:
         poll = self._stop.poll
         try:
+            untrained: dict[str, bytes] = {}
             for session in list(self._sessions):
-                self._apart(session, trainer, partial(first, session, trainer, witness, poll))
+                self._apart(session, trainer, partial(first, session, trainer, witness, poll, untrained))
                 if session.done:
                     self._leave(session, trainer)
             self._measure(trainer)  # the start; or what a kill kept from being measured
+            self._judge(trainer, poll)
             while self._sessions:
                 poll()
                 for failed, error in trainer.step().items():
@@ -187,10 +214,20 @@ class Fleet:
                 self._measure(trainer)
                 for session in list(self._sessions):
                     self._after_step(session, trainer, witness)
+                self._judge(trainer, poll)
         except Stopped:
             for session in self._sessions:
                 session.interrupt(trainer)
             raise
+
+    def _judge(self, trainer: Trainer, poll: Callable[[], None]) -> None:
+        """Let the umpire look at all of them between two steps, and take out whom it stops."""
+        if self._umpire and self._sessions:
+            begun = time.monotonic()
+            for session in self._umpire(list(self._sessions), trainer, poll):
+                self._leave(session, trainer)
+            for session in self._sessions:
+                session.wait_for(time.monotonic() - begun)
 
     def _measure(self, trainer: Trainer) -> None:
         """Measure every run that is due, together: they share the base's forward passes."""
@@ -244,6 +281,18 @@ def _gauge(session: Session, source: prepare.Source, total: int) -> Gauge:
     return Gauge(held, beside, frozenset(session.feed.measured_at(total)))
 
 
+def _has_names(config: RunConfig, card: Card) -> None:
+    """Raise ConfigError when a layer to train has no name in the layout of the files."""
+    if config.save.layout != "diffusers" or "text_encoder_3" not in card.configs:
+        return
+    if any(
+        seat.target.encoder == T5 for seat in adapters.seats(config.adapter, trained(config, families.outline(card)))
+    ):
+        what = "T5 is trained, and diffusers loads no adapters of it, so its layout has no names for them"
+        fix = 'adapter.rules = [{ match = "^lora_te3_", skip = true }], or save.layout = "kohya"'
+        raise ConfigError(Problem("E-CFG-171", what, "save.layout", fix))
+
+
 def _has_layers(config: RunConfig, family: Family) -> None:
     """Raise ConfigError when blocks or rules do not fit this base, or leave no layer to train."""
     if not adapters.seats(config.adapter, trained(config, family.targets())):
@@ -261,7 +310,7 @@ def member(
     """
     start, sizes, begun = config.adapter.start, None, None
     if start is not None:
-        begun = file.load(start.path)[0] if saved is None else saved
+        begun = layouts.load(start.path, family.targets()) if saved is None else by_layer(saved)
         sizes = starting.sizes(start.path, begun) if start.sizes == "file" else None
     adapter = adapters.build(config.adapter, trained(config, family.targets()), config.train.seed, sizes)
     notes = list(starting.take_over(adapter, start.path, begun)) if start and begun and saved is None else []
@@ -270,9 +319,15 @@ def member(
     return Member(config, adapter, objective, total, scaled=compute.scaled), notes
 
 
-def first(session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None]) -> None:
-    """Before the first step: what the base draws by itself; and after a kill behind the last step, what it left out."""
+def first(
+    session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None], untrained: dict[str, bytes]
+) -> None:
+    """Before the first step: what the base draws by itself; and after a kill behind the last step, what it left out.
+
+    `untrained` are pictures that another run has drawn already: before the first step all adapters leave the base as it
+    is, but those that begin with a file.
+    """
     if session.member.step == 0 and session.config.preview.at_start:
-        session.draw_previews(trainer, poll)
+        session.draw_previews(trainer, poll, untrained if session.config.adapter.start is None else None)
     if session.done:
         session.finish(trainer, witness, poll)

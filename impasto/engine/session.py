@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from impasto.engine.guard import Guard
 from impasto.engine.ledger import Ledger
 from impasto.engine.measuring import Gauge
 from impasto.engine.member import Member
+from impasto.engine.prepare import Source
 from impasto.engine.proving import Witness
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
@@ -30,8 +31,8 @@ from impasto.events import Event, EventLog
 from impasto.families.detect import Card
 from impasto.runs import control
 from impasto.runs.folder import RunFolder
+from impasto.weights import diffusers_layout, metadata
 from impasto.weights import file as adapter_file
-from impasto.weights import metadata
 
 Show = Callable[[Path, Event], None]
 Poll = Callable[[], None]
@@ -52,12 +53,16 @@ class Session:
     card: Card = field(init=False)
     feed: Feed = field(init=False)
     member: Member = field(init=False)
+    source: Source = field(init=False)
     teller: Teller = field(init=False)
     ledger: Ledger = field(init=False)
     guard: Guard = field(init=False)
     gauge: Gauge = field(init=False, default_factory=Gauge)
     ranked_on: list[Batch] = field(init=False, default_factory=list)
     """The pictures that ranks are measured on, where the adapter is to be cut to some."""
+
+    goes_back_to: int | None = field(init=False, default=None)
+    """The step from which it goes on, where that is not its newest checkpoint: all of a sweep's fleet begin at one."""
 
     _started: float = field(default_factory=time.time, init=False)
     _clock: float = field(default_factory=time.monotonic, init=False)
@@ -99,6 +104,10 @@ class Session:
         for problem in refused:
             self.tell(events.Warned(code=problem.code, text=str(problem)))
         return found
+
+    def saved_at(self, step: int) -> checkpoint.Checkpoint | None:
+        """The checkpoint of a step; None for step 0."""
+        return checkpoint.load(self.folder.checkpoint(step)) if step else None
 
     def restore(self, found: checkpoint.Checkpoint | None) -> None:
         """Go on from a checkpoint, if there is one."""
@@ -215,24 +224,26 @@ class Session:
 
     # -- doing it ------------------------------------------------------------------------------------------------
 
-    def draw_previews(self, trainer: Trainer, poll: Poll) -> None:
-        """Draw every prompt. Too little memory for a preview is a warning, never the end of a training."""
-        prompts = self.config.preview.prompts
+    def draw_previews(self, trainer: Trainer, poll: Poll, shared: dict[str, bytes] | None = None) -> None:
+        """Draw every prompt. Too little memory for a preview is a warning, never the end of a training.
+
+        `shared` are pictures of the base, by what decides them: it draws alike for all of a fleet.
+        """
+        prompts, shared = self.config.preview.prompts, {} if shared is None else shared
         for number, prompt in enumerate(prompts):
             self.tell(events.Phase(name="preview", done=number, total=len(prompts)))
+            known = f"{prompt!r} {self.config.objective!r}"
             try:
-                with self.member.averaged():
-                    pixels = preview.draw(
-                        trainer.family, trainer.compute, prompt, self.card,
-                        riders=trainer.riders, adapter=self.member.adapter, process=self.member.objective.process,
-                        poll=poll,
-                    )  # fmt: skip
+                drawn = shared.get(known) or preview.of_member(
+                    self.member, prompt, trainer, self.card, self.source.said, poll
+                )
             except torch.OutOfMemoryError:
                 text = f"no memory for preview {number}; make its width and height smaller"
                 self.tell(events.Warned(code="W-MEM-002", text=text))
                 continue
             path = self.folder.preview(self.member.step, number)
-            files.write(path, preview.png(pixels))
+            files.write(path, drawn)
+            shared[known] = drawn
             self.tell(events.Preview(step=self.member.step, file=path.name, prompt=number))
         self.touch_clock()
 
@@ -262,11 +273,19 @@ class Session:
         facts = self.teller.facts(self.member.step, started=self._started, written=time.time(), thumbnail=picture)
         with self.member.averaged():
             about = metadata.build(self.config, facts)
-            adapter_file.write(path, self.member.adapter.tensors(), about, self.config.save.precision)
+            self._write(path, self.member.adapter, about)
         self.tell(events.Saved(step=self.member.step, file=str(path.relative_to(self.folder.path))))
         if self.config.save.proof == "every" or (self.done and self.config.save.proof == "final"):
             self._prove(path, trainer, witness)
         self.touch_clock()
+
+    def _write(self, path: Path, adapter: Adapter, about: Mapping[str, str]) -> None:
+        """Write an adapter in the layout that the settings say."""
+        tensors, more = adapter.tensors(), dict[str, str]()
+        if self.config.save.layout == "diffusers":
+            layers = [(adapter.seats[name].target, layer.held()) for name, layer in adapter.items()]
+            tensors, more = diffusers_layout.written(layers, self.card.denoiser, fold=True)
+        adapter_file.write(path, tensors, {**about, **more}, self.config.save.precision)
 
     def _thumbnail(self) -> bytes | None:
         """The newest preview of the first prompt, small; None before there is one of the adapter."""
@@ -276,7 +295,7 @@ class Session:
 
     def _prove(self, path: Path, trainer: Trainer, witness: Witness, adapter: Adapter | None = None) -> None:
         self.tell(events.Phase(name="proof"))
-        proof = witness.prove(path, self.member, trainer.family, trainer.riders, adapter)
+        proof = witness.prove(path, self.member, trainer.family, trainer.riders, self.source.said, adapter)
         self.tell(
             events.Proven(
                 step=self.member.step, matched=proof.matched, expected=proof.expected,
@@ -305,7 +324,7 @@ class Session:
             path = self.folder.final_of(rank)
             with ranks.mounted(trainer, self.member, rank) as adapter:
                 noted = ranks.noted(about, rank, adapter, self.folder.final)
-                adapter_file.write(path, adapter.tensors(), noted, self.config.save.precision)
+                self._write(path, adapter, noted)
                 self.tell(events.Saved(step=self.member.step, file=path.name))
                 if self.config.save.proof != "off":
                     self._prove(path, trainer, witness, adapter)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from impasto.adapters.targets import Target
     from impasto.families.family import Family
+    from impasto.families.parts import Finish
     from impasto.families.sd import Modules
 
 
@@ -21,6 +22,14 @@ def load(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype) 
     from impasto.families import parts
 
     return assemble(card, model, parts.load(card, model, dtype=dtype, device=device), device)
+
+
+def lend(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype, finish: Finish) -> Family:
+    """The same, with each part in memory only while it is used; `finish` is called with the layers of each that is
+    read."""
+    from impasto.families import parts
+
+    return assemble(card, model, parts.lend(card, model, dtype=dtype, device=device, finish=finish), device)
 
 
 def assemble(card: Card, model: Model, modules: Modules, device: torch.device) -> Family:
@@ -54,6 +63,15 @@ def outline(card: Card | None) -> list[Target]:
     from impasto.families import shapes
 
     return _layers(card.family if card else "sd1", shapes.modules(card))
+
+
+def published(family: str | None) -> list[Target]:
+    """The layers of a family as it was published, where one model stands for it: Stable Diffusion 1.x, 2.x and XL;
+    for any other, those of 1.x."""
+    from impasto.families import detect, shapes
+
+    known: Name = "sdxl" if family == "sdxl" else "sd2" if family == "sd2" else "sd1"
+    return _layers(known, shapes.of(detect.packaged(known)))
 
 
 def _layers(family: Name, modules: Modules) -> list[Target]:

@@ -29,6 +29,11 @@ def numbers(encoders: Iterable[Part]) -> tuple[int, ...]:
     return tuple(ENCODERS.index(part) + 1 for part in encoders)
 
 
+def usual_guidance(family: str) -> float:
+    """How much more than without words a picture is drawn with them, by default: FLUX.1 draws it in one go."""
+    return 1.0 if family == "flux" else 5.0
+
+
 class Called(NamedTuple):
     """What other programs call such a base in the metadata of adapters."""
 
@@ -74,14 +79,17 @@ class Card:
     configs: Mapping[Part, Mapping[str, Any]]
     """The measures of each part, as diffusers and transformers write them."""
 
-    files: Mapping[Part, Path]
-    """Where the weights of each part lie. In a single file that is the same file for all."""
+    files: Mapping[Part, tuple[Path, ...]]
+    """Where the weights of each part lie: in one file, or in several. In a single file that is the same for all."""
 
     original: bool
     """Whether the weights lie in one file in the original layout rather than in a folder in diffusers' layout."""
 
     tokenizers: Path | None
     """The folder with the tokenizers' folders; None: CLIP's own, which comes with impasto."""
+
+    whole: bool = True
+    """Whether its weights are there; else only their heads are, which suffice for a plan."""
 
     notes: tuple[Problem, ...] = ()
     """What is odd about it and keeps nobody from training."""
@@ -94,7 +102,9 @@ class Card:
     @property
     def own_vae(self) -> bool:
         """Whether the VAE is the base's own, not one given by `model.vae_path`."""
-        return self.files["vae"] == self.files["unet"] if self.original else self.path in self.files["vae"].parents
+        if self.original:
+            return self.files["vae"] == self.files["unet"]
+        return all(self.path in file.parents for file in self.files["vae"])
 
     @property
     def channels(self) -> int:
@@ -102,9 +112,31 @@ class Card:
         return int(self.configs["vae"].get("latent_channels", 4))
 
     @property
+    def guided(self) -> bool:
+        """Whether the denoiser is told a guidance, as FLUX.1 dev is."""
+        return bool(self.configs["unet"].get("guidance_embeds"))
+
+    @property
+    def usual_guidance(self) -> float:
+        """The guidance that previews are drawn with where the settings say nothing."""
+        return usual_guidance(self.family)
+
+    @property
+    def t5_tokens(self) -> int:
+        """The tokens that T5 reads where the settings say nothing, its end mark among them; 0 for a base without."""
+        if self.family not in ("sd3", "flux"):
+            return 0
+        return 512 if self.guided else 256
+
+    @property
     def read_by_diffusers(self) -> bool:
         """Whether diffusers loads adapters of it in the layout in which they are written."""
         return self.family not in ("sd3", "flux")
+
+    @property
+    def denoiser(self) -> str:
+        """What diffusers calls the denoiser among its parts."""
+        return "transformer" if self.family in ("sd3", "flux") else "unet"
 
     @property
     def called(self) -> Called:
@@ -113,16 +145,16 @@ class Card:
             version = sd3_names.version_of(self.configs["unet"])
             return Called(version, f"stable-diffusion-{version.removeprefix('sd')}")
         if self.family == "flux":
-            return Called("flux1", "flux-1-dev" if self.configs["unet"].get("guidance_embeds") else "flux-1-schnell")
+            return Called("flux1", "flux-1-dev" if self.guided else "flux-1-schnell")
         return CALLED[self.family, self.prediction]
 
-    def weights(self, part: Part) -> Path:
-        """The file that holds a part's weights."""
+    def weights(self, part: Part) -> tuple[Path, ...]:
+        """The files that hold a part's weights."""
         return self.files[part]
 
-    def variant(self, part: Part) -> str | None:
-        """The marker diffusers puts before `.safetensors`: None or `fp16`."""
-        return "fp16" if self.weights(part).name.endswith(".fp16.safetensors") else None
+    def folder(self, part: Part) -> str:
+        """The folder of a part in diffusers' layout."""
+        return part if self.original else self.files[part][0].parent.name
 
 
 def prediction_of(word: object) -> Prediction | None:

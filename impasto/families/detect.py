@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from impasto import pocket
 from impasto.errors import ModelFileError, Problem
-from impasto.families import original
+from impasto.families import flux_files, hub, original, shards, strangers
 from impasto.families.card import ENCODERS, TITLES, Card, Name, Part, Prediction, prediction_of
 from impasto.families.config import Model
 from impasto.families.original import ANOTHER
+from impasto.families.shards import Files
 
 __all__ = ["Card", "Part", "look", "packaged"]
 
-WEIGHTS: Mapping[Part, tuple[str, ...]] = {
-    "unet": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
-    "vae": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
-    "text_encoder": ("model.safetensors", "model.fp16.safetensors"),
-    "text_encoder_2": ("model.safetensors", "model.fp16.safetensors"),
-    "text_encoder_3": ("model.safetensors", "model.fp16.safetensors"),
-}
+PARTS: tuple[Part, ...] = ("unet", "vae", *ENCODERS)
 TRANSFORMER = "transformer"
 """The folder of a denoiser that is a transformer, and stands where a U-Net does."""
 
@@ -54,19 +49,42 @@ FLUX_SIZES: Mapping[str, int] = {
 
 FLUX = "FluxTransformer2DModel"
 
+BESIDE: Mapping[Name, tuple[Part, ...]] = {"sd3": ENCODERS, "flux": ("text_encoder", "text_encoder_3")}
+"""Text encoders that may lie in files of their own beside a single file."""
+
+MASKS: Mapping[Name, tuple[str, ...]] = {"sd3": ("clip", "t5", "all"), "flux": ("t5",)}
+"""Which text encoders can be kept from the empty tokens. CLIP looks back only, and of FLUX.1's the end alone counts."""
+
 SMALL = 64
 """Latents a side of the smaller Stable Diffusion 2.x, the one that predicts noise."""
 
 
-def look(model: Model) -> Card:
-    """Read what the base model says of itself.
+def look(model: Model, *, heads: bool = False) -> Card:
+    """Read what the base model says of itself. A base on the hub is fetched; with `heads`, of its weights no more than
+    that needs.
 
     Raises ModelFileError (exit code 7), naming everything that is missing, when it is no such model.
     """
+    title, model = hub.title(model), hub.local(model, heads=heads)
+    if model.revision is not None:
+        what, fix = "is for a base that is named by an id on the hub, as org/name", "take it out"
+        raise ModelFileError(Problem("E-MOD-107", what, "model.revision", fix))
     card = _looked(model)
-    if card.family != "sd3" and (model.text_encoder_mask != "none"):
-        what = f"{TITLES[card.family]} has no masks in its text encoders"
-        raise ModelFileError(Problem("E-MOD-107", what, "model.text_encoder_mask", 'text_encoder_mask = "none"'))
+    if wrong := _not_taken(card, model):
+        raise ModelFileError(*wrong)
+    masks = ("none", *MASKS.get(card.family, ()))
+    if model.text_encoder_mask not in masks:
+        what = f"{TITLES[card.family]} has no such mask in its text encoders"
+        fix = "text_encoder_mask = " + " or ".join(f'"{each}"' for each in masks)
+        raise ModelFileError(Problem("E-MOD-107", what, "model.text_encoder_mask", fix))
+    if model.t5_tokens is not None and not card.t5_tokens:
+        what = f"{TITLES[card.family]} has no T5"
+        raise ModelFileError(Problem("E-MOD-107", what, "model.t5_tokens", "delete this setting"))
+    if model.guidance != 1.0 and not card.guided:
+        what = f"this {TITLES[card.family]} is told no guidance; FLUX.1 dev is"
+        raise ModelFileError(Problem("E-MOD-107", what, "model.guidance", "guidance = 1.0"))
+    if title is not None:
+        card = replace(card, name=title, whole=not hub.is_outline(card.path))
     if card.family in ("sdxl", "sd3", "flux") and (wrong := _not_with(card.family, model)):
         raise ModelFileError(*wrong)
     return card
@@ -88,10 +106,10 @@ def _not_with(family: Name, model: Model) -> list[Problem]:
     """Settings that Stable Diffusion XL, 3 and FLUX.1 do not know."""
     wrong = []
     if family == "sd3" and model.max_tokens != 75:
-        what = "Stable Diffusion 3 reads 75 tokens with CLIP, and 256 with T5"
+        what = "Stable Diffusion 3 reads 75 tokens with CLIP, and those of model.t5_tokens with T5"
         wrong.append(Problem("E-MOD-107", what, "model.max_tokens", "max_tokens = 75"))
     if family == "flux" and (model.max_tokens != 75 or model.clip_skip != 1):
-        what = "FLUX.1 reads 77 tokens with CLIP and 512 (dev) or 256 (schnell) with T5, always the last layer"
+        what = "FLUX.1 reads 75 tokens with CLIP and those of model.t5_tokens with T5, always the last layer"
         name, value = ("max_tokens", 75) if model.max_tokens != 75 else ("clip_skip", 1)
         wrong.append(Problem("E-MOD-107", what, f"model.{name}", f"{name} = {value}"))
     elif model.clip_skip > 2:
@@ -115,30 +133,37 @@ def packaged(family: Name) -> dict[str, dict[str, Any]]:
 
 
 def _folder(folder: Path, model: Model) -> Card:
+    if stranger := strangers.in_folder(_read(folder / "model_index.json").get("_class_name")):
+        raise ModelFileError(Problem(stranger.code, stranger.what, str(folder), stranger.fix))
     configs, scheduler = _described(folder)
     family = _family(folder, configs)
-    files: dict[Part, Path] = {part: _weights(_own_folder(folder, part), part) for part in configs}
+    folders = {part: _own_folder(folder, part) for part in configs}
     if family == "flux":
-        files["text_encoder_3"] = _weights(folder / "text_encoder_2", "text_encoder_3")
-    _has_weights(files)
+        folders["text_encoder_3"] = folder / "text_encoder_2"
+    files = _all_weights(folders, model.variant)
     return _card(model, folder, family, configs, scheduler, files, tokenizers=folder)
 
 
 def _file(path: Path, model: Model) -> Card:
     found = original.look(path)
-    given_files = _given_encoders(model) if found.family == "sd3" else {}
+    if model.variant is not None:
+        what, fix = "is for folders in diffusers' layout, and the base is a single file", "take it out"
+        raise ModelFileError(Problem("E-MOD-107", what, "model.variant", fix))
+    given_files = _given_encoders(model, BESIDE.get(found.family, ()))
     if model.config_path is None:
         given = packaged(found.family)
         scheduler = given.pop("scheduler")
         given |= {} if found.unet is None else {"unet": dict(found.unet)}
-        configs: dict[Part, dict[str, Any]] = {part: given[part] for part in WEIGHTS if part in given}
+        if found.family == "flux":
+            scheduler = flux_files.schedule(scheduler, given["unet"])
+        configs: dict[Part, dict[str, Any]] = {part: given[part] for part in PARTS if part in given}
     else:
         configs, scheduler = _described(model.config_path.expanduser())
     if found.family == "sd3":
         silent = set(ENCODERS) - found.parts - given_files.keys()
         configs = {part: values for part, values in configs.items() if part not in silent}
-        _has_words(path, model, configs)
-        found = replace(found, parts=found.parts | given_files.keys())
+        _has_words(path, configs)
+    found = replace(found, parts=found.parts | given_files.keys())
     original.check_parts(path, found, tuple(configs), vae_given=model.vae_path is not None)
     prediction = prediction_of(model.prediction) or found.prediction
     if prediction is None and found.family == "sd2" and model.config_path is None:
@@ -151,15 +176,18 @@ def _file(path: Path, model: Model) -> Card:
         configs["unet"]["sample_size"] = SMALL
     if found.ends_in_noise and prediction == "v":
         scheduler["rescale_betas_zero_snr"] = True
+    if found.family == "flux":
+        flux_files.fit_together(path, configs)
     files: dict[Part, Path] = dict.fromkeys(configs, path) | given_files
     tokenizers = model.config_path.expanduser() if model.config_path is not None else None
-    return _card(model, path, found.family, configs, scheduler, files, tokenizers=tokenizers, notes=found.notes)
+    held: dict[Part, Files] = {part: (file,) for part, file in files.items()}
+    return _card(model, path, found.family, configs, scheduler, held, tokenizers=tokenizers, notes=found.notes)
 
 
-def _given_encoders(model: Model) -> dict[Part, Path]:
-    """The text encoders that the settings give as files of their own."""
-    said = dict(zip(ENCODERS, (model.clip_l_path, model.clip_g_path, model.t5_path), strict=True))
-    found = {part: path.expanduser() for part, path in said.items() if path is not None}
+def _given_encoders(model: Model, parts: Collection[Part]) -> dict[Part, Path]:
+    """Those of these text encoders that the settings give as files of their own."""
+    said = _said(model)
+    found = {part: path.expanduser() for part in parts if (path := said[part]) is not None}
     for path in found.values():
         if not path.is_file():
             what, fix = f"the text encoder {path.absolute()} does not exist", "name a .safetensors file"
@@ -167,16 +195,25 @@ def _given_encoders(model: Model) -> dict[Part, Path]:
     return found
 
 
-def _has_words(path: Path, model: Model, configs: Mapping[Part, Any]) -> None:
-    """Raise ModelFileError where no text encoder is there, or T5 without its tokenizer."""
+def _said(model: Model) -> dict[Part, Path | None]:
+    return dict(zip(ENCODERS, (model.clip_l_path, model.clip_g_path, model.t5_path), strict=True))
+
+
+def _not_taken(card: Card, model: Model) -> list[Problem]:
+    """Text encoders that are given to a base that takes none as files of their own."""
+    names: Mapping[Part, str] = dict(zip(ENCODERS, ("clip_l_path", "clip_g_path", "t5_path"), strict=True))
+    takes = BESIDE.get(card.family, ()) if card.original else ()
+    what = f"{TITLES[card.family]} {'in a single file ' if card.original else 'in a folder '}takes no such file"
+    wrong = [part for part, path in _said(model).items() if path is not None and part not in takes]
+    return [Problem("E-MOD-107", what, f"model.{names[part]}", "delete this setting") for part in wrong]
+
+
+def _has_words(path: Path, configs: Mapping[Part, Any]) -> None:
+    """Raise ModelFileError where no text encoder is there."""
     if not any(part in configs for part in ENCODERS):
         what = f"is a {TITLES['sd3']} checkpoint without a text encoder"
         fix = "set model.clip_l_path and model.clip_g_path, and model.t5_path for long captions"
         raise ModelFileError(Problem("E-MOD-105", what, str(path), fix))
-    if "text_encoder_3" in configs and model.config_path is None:
-        what = "T5 needs its tokenizer, which no checkpoint holds"
-        fix = "set it to a folder of this model in diffusers' layout; description files and tokenizers suffice"
-        raise ModelFileError(Problem("E-MOD-105", what, "model.config_path", fix))
 
 
 def _card(
@@ -185,7 +222,7 @@ def _card(
     family: Name,
     configs: dict[Part, dict[str, Any]],
     scheduler: dict[str, Any],
-    files: dict[Part, Path],
+    files: dict[Part, Files],
     *,
     tokenizers: Path | None,
     notes: tuple[Problem, ...] = (),
@@ -220,10 +257,22 @@ def _is_a_model(folder: Path, given: str) -> None:
     if folder.is_dir():
         if (folder / "model_index.json").is_file():
             return
-        what, fix = "has no model_index.json, so it is no diffusers model", "name the folder that holds unet/ and vae/"
+        what, fix = "has no model_index.json, so it is no diffusers model", _named_instead(folder)
     else:
         what, fix = "does not exist", "correct model.path, or use the built-in one: model.path = pocket"
     raise ModelFileError(Problem("E-MOD-101", f"the base model {folder.absolute()} {what}", "model.path", fix))
+
+
+def _named_instead(folder: Path) -> str:
+    """What was probably meant by a folder that is no model."""
+    if (folder.parent / "model_index.json").is_file():
+        return f"name the folder above, {folder.parent.absolute()}"
+    if inside := next((each.parent for each in sorted(folder.glob("*/model_index.json"))), None):
+        return f"name the folder in it, {inside.absolute()}"
+    files = sorted(each for each in folder.glob("*.safetensors") if not each.is_dir())
+    if len(files) == 1:
+        return f"name the file in it, {files[0].absolute()}"
+    return "name one of the files in it" if files else "name the folder that holds unet/ and vae/"
 
 
 def _described(folder: Path) -> tuple[dict[Part, dict[str, Any]], dict[str, Any]]:
@@ -303,12 +352,17 @@ def _family(folder: Path, configs: Mapping[Part, Mapping[str, Any]]) -> Name:
 def _flux(folder: Path, configs: Mapping[Part, Mapping[str, Any]]) -> Name:
     takes, latents = configs["unet"].get("in_channels"), configs["vae"].get("latent_channels")
     wrong = None
-    if type(latents) is not int or takes != 4 * latents:
+    kin = flux_files.PIPELINES.get(str(_read(folder / "model_index.json").get("_class_name")))
+    if kin is not None:
+        wrong = f"it is {kin}"
+    elif type(latents) is not int or takes != 4 * latents:
         wrong = f"its denoiser takes {ascii(takes)[:20]} channels, as FLUX.1 Fill, Canny and Depth do"
     elif not {"text_encoder", "text_encoder_3"} <= configs.keys():
         wrong = "it is FLUX.1 without both of its text encoders"
     if wrong:
-        raise ModelFileError(Problem("E-MOD-103", f"{wrong}, which cannot be trained yet", str(folder), ANOTHER))
+        fix = flux_files.INSTEAD
+        raise ModelFileError(Problem("E-MOD-103", f"{wrong}, which cannot be trained yet", str(folder), fix))
+    flux_files.fit_together(folder, configs)
     return "flux"
 
 
@@ -324,33 +378,34 @@ def _has_sizes(file: Path, part: Part, values: Mapping[str, Any]) -> None:
             raise ModelFileError(Problem("E-MOD-102", what, str(file), "fetch the folder again"))
 
 
-def _weights(folder: Path, part: Part) -> Path:
-    """The file in a part's own folder that holds its weights, or should."""
-    usual = [folder / name for name in WEIGHTS[part]]
-    return next((path for path in usual if path.is_file()), usual[0])
-
-
-def _has_weights(files: Mapping[Part, Path]) -> None:
-    missing = [path for path in files.values() if not path.is_file()]
-    if missing:
-        fix = "fetch the folder again; only .safetensors weights are read, pickle files (.bin, .ckpt) are not"
-        raise ModelFileError(*(Problem("E-MOD-105", "the weights are missing", str(path), fix) for path in missing))
+def _all_weights(folders: Mapping[Part, Path], variant: str | None) -> dict[Part, Files]:
+    """The files of every part. Raises ModelFileError with all that is wrong with any."""
+    found: dict[Part, Files] = {}
+    problems: list[Problem] = []
+    for part, folder in folders.items():
+        try:
+            found[part] = shards.of(folder, part, variant)
+        except ModelFileError as error:
+            problems += error.problems
+    if problems:
+        raise ModelFileError(*problems)
+    return found
 
 
 # -- what both have ----------------------------------------------------------------------------------------------
 
 
-def _vae(path: Path, usual: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """The VAE given by `model.vae_path`: its file and its measures."""
+def _vae(path: Path, usual: dict[str, Any]) -> tuple[Files, dict[str, Any]]:
+    """The VAE given by `model.vae_path`: its files and its measures."""
     folder = path / "vae" if (path / "vae").is_dir() else path
     if folder.is_dir():
         found = _read(folder / "config.json")
         _has_sizes(folder / "config.json", "vae", found)
-        return _weights(folder, "vae"), found
+        return shards.of(folder, "vae"), found
     if not path.is_file():
         fix = "name a .safetensors file, or a folder with config.json beside the weights"
         raise ModelFileError(Problem("E-MOD-101", f"the VAE {path.absolute()} does not exist", "model.vae_path", fix))
-    return path, usual
+    return (path,), usual
 
 
 def _prediction(model: Model, scheduler: Mapping[str, Any]) -> Prediction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,16 +16,10 @@ from impasto.families import text
 from impasto.families.card import Card
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
-from impasto.families.sd import Lent, Modules, freeze
+from impasto.families.sd import Modules, freeze, image_encoder
+from impasto.families.sd3_text import IDS, SEEN, T5, up_to_end
 from impasto.families.targets import flux_targets
 from impasto.objectives.process import Process, of_scheduler
-
-T5_TOKENS = {True: 512, False: 256}
-"""Tokens that T5 reads, by whether the model listens to a guidance: dev does, schnell does not."""
-
-GUIDANCE = 1.0
-"""What dev is told while it learns: the guidance at which its answer is one to a picture, not to a picture made more
-like its caption (sd-scripts' documents recommend the same)."""
 
 
 class Flux:
@@ -37,34 +32,43 @@ class Flux:
         self.transformer = modules.unet
         self.clip, self.t5 = modules.encoders
         self._clip_tokenizer, self._t5_tokenizer = modules.tokenizers
-        self._guided = bool(card.configs["unet"].get("guidance_embeds"))
-        self._lent = Lent(modules.vae, device)
+        self._guidance = model.guidance if card.guided else None
+        self._tokens = model.t5_tokens or card.t5_tokens
+        self._masked = model.text_encoder_mask == "t5"
+        self.lending, self._tile = modules.lending(), model.vae_tile
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
-        """The picture encoder, on the device for as long as the `with` lasts."""
-        return self._lent.use()
+        """The picture encoder, in memory for as long as the `with` lasts."""
+        return image_encoder(self.lending, self.device, self._tile)
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
-        """Captions -> {"ids" [N, 77] for CLIP, "ids_3" [N, 512 or 256] for T5}."""
-        read = self._t5_tokenizer(
-            list(captions), padding="max_length", max_length=T5_TOKENS[self._guided], truncation=True,
-            return_tensors="pt",
-        )  # fmt: skip
-        return {"ids": text.tokenize(self._clip_tokenizer, captions, text.WINDOW)[:, 0], "ids_3": read.input_ids}
+        """Captions -> {"ids" [N, 77] for CLIP, "ids_3" [N, T] for T5}, and where the settings ask for a mask, which of
+        the latter are seen."""
+        ids = self._t5_tokenizer(
+            list(captions), padding="max_length", max_length=self._tokens, truncation=True, return_tensors="pt"
+        ).input_ids
+        found = {"ids": text.tokenize(self._clip_tokenizer, captions, text.WINDOW)[:, 0], IDS[T5]: ids}
+        if self._masked:
+            found[SEEN[T5]] = up_to_end(ids, self._t5_tokenizer.eos_token_id)
+        return found
 
     def encode(self, cond: Conditioning) -> Conditioning:
-        """Token ids -> {"states": [N, T, 4096] of T5, "pooled": [N, 768] of CLIP}; states pass through."""
+        """Token ids -> {"states": [N, T, 4096] of T5, "pooled": [N, 768] of CLIP}, with a mask also "seen" [N, T];
+        states pass through."""
         if "states" in cond:
             return cond
-        with text.own_precision(self.clip):
-            pooled = self.clip(cond["ids"]).pooler_output
-        with text.own_precision(self.t5):
-            states = self.t5(cond["ids_3"])[0]
-        return {"states": text.for_denoiser(states), "pooled": text.for_denoiser(pooled)}
+        with self.lending.words():
+            with text.own_precision(self.clip):
+                pooled = self.clip(cond["ids"]).pooler_output
+            with text.own_precision(self.t5):
+                states = self.t5(cond[IDS[T5]], attention_mask=cond.get(SEEN[T5]))[0]
+        seen = {"seen": cond[SEEN[T5]]} if SEEN[T5] in cond else {}
+        return {"states": text.for_denoiser(states), "pooled": text.for_denoiser(pooled), **seen}
 
     def predict(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """Where the picture goes [N, 16, h, w], from noisy latents at timesteps `t` [N]."""
+        """Where the picture goes [N, 16, h, w], from noisy latents at timesteps `t` [N]. "guidance" [N] in `cond` is
+        told in place of that of the settings."""
         said = self.encode(cond)
         height, width = x.shape[-2] // 2, x.shape[-1] // 2
         _, sigma = self.process.levels(t)
@@ -75,7 +79,8 @@ class Flux:
             sigma,
             _places(height, width, x.device),
             torch.zeros(said["states"].shape[1], 3, device=x.device),
-            guidance=torch.full_like(sigma, GUIDANCE) if self._guided else None,
+            guidance=self._told(cond, sigma),
+            joint_attention_kwargs=_attended(said, height * width),
             return_dict=False,
         )[0]
         return F.pixel_shuffle(answer.transpose(1, 2).reshape(len(x), -1, height, width), 2)
@@ -83,6 +88,19 @@ class Flux:
     def targets(self) -> list[Target]:
         """Every layer an adapter may ride on."""
         return flux_targets(self.transformer, {1: self.clip, 3: self.t5})
+
+    def _told(self, cond: Conditioning, sigma: Tensor) -> Tensor | None:
+        if self._guidance is None:
+            return None
+        return cond["guidance"].to(sigma) if "guidance" in cond else torch.full_like(sigma, self._guidance)
+
+
+def _attended(said: Conditioning, tokens: int) -> dict[str, Any] | None:
+    """Which words and picture's tokens are attended to, [N, 1, 1, T + L]; None: all of them."""
+    if "seen" not in said:
+        return None
+    seen = said["seen"].bool()
+    return {"attention_mask": torch.cat([seen, seen.new_ones(len(seen), tokens)], dim=1)[:, None, None]}
 
 
 def _places(height: int, width: int, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from impasto.errors import ModelFileError, Problem
-from impasto.families import sd3_names
+from impasto.families import flux_files, sd3_names, strangers
 from impasto.families.card import ENCODERS, TITLES, Name, Part, Prediction, prediction_of
 from impasto.families.single_file import KNOWN, UNET, VAE
 from impasto.weights import header, recognise
@@ -19,7 +19,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 CLIP = {"sd1": "cond_stage_model.transformer.", "sd2": "cond_stage_model.model."}
 CLIP_XL = ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.")
 COMPLETE = "get the complete checkpoint: U-Net, VAE and text encoder in one file"
-ANOTHER = "use a Stable Diffusion 1.x, 2.x, XL or 3 base model"
+ANOTHER = "use a Stable Diffusion 1.x, 2.x, XL or 3 base model, or FLUX.1"
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ def look(path: Path) -> Found:
             Problem("E-MOD-101", f"cannot be read ({error})", str(path), "correct model.path")
         ) from error
     shapes = {name: entry.shape for name, entry in head.tensors.items()}
+    if stranger := strangers.in_file(shapes):
+        raise ModelFileError(Problem(stranger.code, stranger.what, str(path), stranger.fix))
+    if (measured := flux_files.measures(path, shapes, head.metadata)) is not None:
+        held = frozenset(part for part, there in flux_files.parts(shapes).items() if there)
+        return Found("flux", None, False, held | {"unet"}, _foreign(path, shapes), measured)
     _is_a_whole_model(path, shapes)
     _can_be_trained(path, shapes)
     family = _family(path, shapes)
@@ -75,7 +80,9 @@ def _measured(path: Path, shapes: Shapes) -> dict[str, Any]:
 
 def inside(name: str) -> bool:
     """Whether a tensor's name says that it belongs to a part of the model."""
-    return name.startswith((UNET, VAE, "cond_stage_model.", "conditioner.", "text_encoders."))
+    return name.startswith(
+        (UNET, VAE, flux_files.VAE, "cond_stage_model.", "conditioner.", "text_encoders.", *flux_files.BARE)
+    )
 
 
 def _foreign(path: Path, shapes: Shapes) -> tuple[Problem, ...]:
@@ -97,7 +104,7 @@ def _is_a_whole_model(path: Path, shapes: Shapes) -> None:
         of = f" of {recognise.FAMILIES[family]}" if family else ""
         what, fix = f"holds no base model but this: {kind}{of}", COMPLETE
         if family == "flux":
-            fix = "FLUX.1 is read from a folder in diffusers' layout; name that"
+            fix = "name the whole folder that it is from, or the file as it was published (flux1-dev.safetensors)"
     raise ModelFileError(Problem("E-MOD-113", what, str(path), fix))
 
 
@@ -107,7 +114,7 @@ def _can_be_trained(path: Path, shapes: Shapes) -> None:
     wrong = None
     if kind == "sd3":
         return
-    if kind in ("flux", "sdxl-refiner"):
+    if kind == "sdxl-refiner":
         wrong = f"it is {recognise.FAMILIES[kind]}"
     elif len(first) != 4:
         wrong = "its denoiser is of a kind that is not known"
@@ -159,6 +166,8 @@ def check_parts(path: Path, found: Found, needed: tuple[Part, ...], *, vae_given
     """Raise ModelFileError naming every part that the file lacks and nobody gave."""
     given: frozenset[Part] = frozenset({"vae"}) if vae_given else frozenset()
     names = {"vae": "VAE", "text_encoder": "text encoder", "text_encoder_2": "second text encoder"}
+    if found.family == "flux":
+        names = {"vae": "VAE", "text_encoder": "CLIP-L", "text_encoder_3": "T5"}
     lacking = [part for part in needed if part not in found.parts | given]
     if lacking:
         raise ModelFileError(
@@ -167,11 +176,17 @@ def check_parts(path: Path, found: Found, needed: tuple[Part, ...], *, vae_given
                     "E-MOD-105",
                     f"is a {TITLES[found.family]} checkpoint without a {names.get(part, part)}",
                     str(path),
-                    "set model.vae_path to a VAE of this family" if part == "vae" else COMPLETE,
+                    _fix(found.family, part),
                 )
                 for part in lacking
             )
         )
+
+
+def _fix(family: Name, part: Part) -> str:
+    if family == "flux":
+        return flux_files.FIXES[part]
+    return "set model.vae_path to a VAE of this family" if part == "vae" else COMPLETE
 
 
 def _prediction(head: Header) -> Prediction | None:

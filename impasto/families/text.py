@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from impasto.data.batch import Conditioning
 from impasto.errors import ConfigError, Problem
+from impasto.families import t5_tokens
 from impasto.families.config import Emphasis, Model
 from impasto.families.emphasis import parse
 from impasto.families.tokens import vocabulary
@@ -28,6 +29,16 @@ def own_tokenizer() -> Any:
 
     vocab, merges = vocabulary()
     return CLIPTokenizer(vocab=vocab, merges=merges, pad_token="<|endoftext|>", model_max_length=77)
+
+
+def own_t5_tokenizer() -> Any:
+    """T5's tokenizer, from the vocabulary that comes with impasto."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=t5_tokens.tokenizer(), pad_token=t5_tokens.PAD, eos_token=t5_tokens.END,
+        unk_token=t5_tokens.UNKNOWN,
+    )  # fmt: skip
 
 
 def conditioning(tokenizer: Any, captions: Sequence[str], model: Model, *, pad: int | None = None) -> dict[str, Tensor]:

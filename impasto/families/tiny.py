@@ -127,6 +127,23 @@ def single_file(folder: Path, path: Path, *, dtype: torch.dtype = torch.float32)
     return path
 
 
+def flux_files(folder: Path, out: Path) -> dict[str, Path]:
+    """Write a miniature of FLUX.1 once more as users have it, a file for each part: settings of a model -> files."""
+    from safetensors.torch import load_file, save_file
+
+    out.mkdir(parents=True)
+    held = load_file(single_file(folder, out / "whole.safetensors"))
+    starts = {
+        "path": "model.diffusion_model.", "vae_path": "vae.", "clip_l_path": "text_encoders.clip_l.transformer.",
+        "t5_path": "text_encoders.t5xxl.transformer.",
+    }  # fmt: skip
+    found = {setting: out / f"{setting}.safetensors" for setting in starts}
+    for setting, start in starts.items():
+        own = {name.removeprefix(start): value for name, value in held.items() if name.startswith(start)}
+        save_file(own, found[setting])
+    return found
+
+
 def _one_encoder(folder: Path, seed: int, prediction: str, pad: str = "<|endoftext|>", **measures: Any) -> Path:
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTextModel

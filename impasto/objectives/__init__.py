@@ -31,6 +31,7 @@ def build(config: settings.Objective, process: Process, seed: int) -> Objective:
     from impasto.objectives import losses
     from impasto.objectives.objective import Objective
 
+    config = for_base(config, process)
     _fits(config, process)
     process = _rescaled(process) if config.zero_terminal_snr else process
     return Objective(
@@ -45,8 +46,25 @@ def build(config: settings.Objective, process: Process, seed: int) -> Objective:
     )
 
 
+def for_base(config: settings.Objective, process: Process) -> settings.Objective:
+    """The settings with what is as the base was made put into words."""
+    return as_made(config, flow=process.prediction == "flow", by_size=process.by_size)
+
+
+def as_made(config: settings.Objective, *, flow: bool, by_size: bool) -> settings.Objective:
+    """The same for a base that learns a flow or not, and whose shift goes by the size of the picture or not."""
+    times, shift = config.timesteps, config.shift
+    if isinstance(times, settings.Usual):
+        kind = settings.LogitNormal if flow else settings.Uniform
+        times = kind(low=times.low, high=times.high, looks=times.looks)
+    if isinstance(shift, settings.UsualShift):
+        shift = settings.FluxShift() if by_size else settings.NoShift()
+    return config.model_copy(update={"timesteps": times, "shift": shift})
+
+
 def density(config: settings.Objective, size: Size) -> Density:
-    """How the levels of latents of `size` are distributed, before they are kept to the range."""
+    """How the levels of latents of `size` are distributed, before they are kept to the range. What is as the base was
+    made is taken to be as for one that predicts noise."""
     return densities.shifted(_unshifted(config.timesteps), _strength(config.shift, size))
 
 
@@ -100,9 +118,14 @@ def _prediction(config: settings.Objective, prediction: Prediction) -> Sequence[
     if config.v_like and prediction == "v":
         what = "this base predicts v already; v_like is for bases that predict noise"
         found.append(Problem("E-CFG-124", what, "objective.v_like", "v_like = 0.0"))
-    if prediction == "flow" and (config.v_like or not isinstance(config.weighting, settings.Unweighted)):
+    of_flow = isinstance(config.weighting, settings.CosineWeight | settings.OfPicture)
+    if of_flow and prediction != "flow":
+        what = f"the weighting {config.weighting.kind!r} is for bases that learn a flow, and this one does not"
+        fix = 'kind = "none", or "min-snr"'
+        found.append(Problem("E-CFG-127", what, "objective.weighting.kind", fix))
+    if prediction == "flow" and (config.v_like or not (of_flow or config.weighting == settings.Unweighted())):
         what = "this base learns a flow, for which weights by the signal-to-noise ratio are not made"
-        fix = 'kind = "none"; objective.timesteps says which noise levels are trained'
+        fix = 'kind = "none" or "cosine-map"; objective.timesteps says which noise levels are trained'
         found.append(Problem("E-CFG-126", what, "objective.weighting.kind", fix))
     return found
 
@@ -124,7 +147,7 @@ def _timesteps(config: settings.Objective, steps: int, seed: int) -> DrawTimeste
 
 def _unshifted(config: settings.Timesteps) -> Density:
     match config:
-        case settings.Uniform():
+        case settings.Uniform() | settings.Usual():
             return densities.UNIFORM
         case settings.LogitNormal():
             return densities.logit_normal(config.mean, config.std)
@@ -140,7 +163,7 @@ def _unshifted(config: settings.Timesteps) -> Density:
 
 def _strength(config: settings.Shift, size: Size) -> float:
     match config:
-        case settings.NoShift():
+        case settings.NoShift() | settings.UsualShift():
             return 1.0
         case settings.FixedShift():
             return config.strength
@@ -216,8 +239,13 @@ def _weights(config: settings.Objective, process: Process) -> Tensor | None:
 def _weighting(config: settings.Weighting, prediction: Prediction) -> Callable[[Array], Array]:
     from impasto.objectives import weighting
 
-    if isinstance(config, settings.Unweighted):
-        return weighting.unweighted
+    match config:
+        case settings.Unweighted():
+            return weighting.unweighted
+        case settings.CosineWeight():
+            return partial(weighting.cosine_map, of_picture=config.of_picture)
+        case settings.OfPicture():
+            return weighting.picture
     assert prediction != "flow", "refused before"
     match config:
         case settings.MinSnr():

@@ -35,6 +35,13 @@ class _Drawn(Section):
         return self
 
 
+class Usual(_Drawn):
+    """As the base was made: every timestep alike for bases that predict noise or v (Stable Diffusion 1.x, 2.x, XL), the
+    middle levels most for those that learn a flow (Stable Diffusion 3, FLUX.1: logit-normal)."""
+
+    kind: Literal["auto"] = "auto"
+
+
 class Uniform(_Drawn):
     """Every timestep of the range is equally likely, as in DDPM (Ho et al. 2020, Algorithm 1)."""
 
@@ -80,8 +87,15 @@ class Mode(_Drawn):
 
 
 Timesteps = Annotated[
-    Annotated[Uniform | LogitNormal | Sigmoid | CosineMap | Mode, Field(discriminator="kind")], default_kind("uniform")
+    Annotated[Usual | Uniform | LogitNormal | Sigmoid | CosineMap | Mode, Field(discriminator="kind")],
+    default_kind("auto"),
 ]
+
+
+class UsualShift(Section):
+    """As the base draws, if that goes by the size of the picture: the shift `flux` for FLUX.1 dev. None for others."""
+
+    kind: Literal["auto"] = "auto"
 
 
 class NoShift(Section):
@@ -119,7 +133,8 @@ class FluxShift(Section):
 
 
 Shift = Annotated[
-    Annotated[NoShift | FixedShift | ResolutionShift | FluxShift, Field(discriminator="kind")], default_kind("none")
+    Annotated[UsualShift | NoShift | FixedShift | ResolutionShift | FluxShift, Field(discriminator="kind")],
+    default_kind("auto"),
 ]
 
 
@@ -283,8 +298,27 @@ class NoiseLike(Section):
     kind: Literal["noise-like"] = "noise-like"
 
 
+class CosineWeight(Section):
+    """For bases that learn a flow: weighs the level σ by 2 / (π (1 - 2σ + 2σ²)), the middle twice as much as the ends
+    (Esser et al. 2024, eq. 21, as a weight)."""
+
+    kind: Literal["cosine-map"] = "cosine-map"
+
+    of_picture: bool = False
+    """Weigh the error of the clean picture, as sd-scripts does for Stable Diffusion 3: σ² times as much."""
+
+
+class OfPicture(Section):
+    """For bases that learn a flow: the error of the clean picture in place of that of the direction, σ² times as much.
+    The less noise there is, the less it counts: composition over detail, as sd-scripts trains Stable Diffusion 3."""
+
+    kind: Literal["picture"] = "picture"
+
+
 Weighting = Annotated[
-    Annotated[Unweighted | MinSnr | SoftMinSnr | Debiased | NoiseLike, Field(discriminator="kind")],
+    Annotated[
+        Unweighted | MinSnr | SoftMinSnr | Debiased | NoiseLike | CosineWeight | OfPicture, Field(discriminator="kind")
+    ],
     default_kind("none"),
 ]
 
@@ -292,10 +326,10 @@ Weighting = Annotated[
 class Objective(Section):
     """What the training tries to do."""
 
-    timesteps: Timesteps = Uniform()
+    timesteps: Timesteps = Usual()
     """Which noise levels are drawn, and how often."""
 
-    shift: Shift = NoShift()
+    shift: Shift = UsualShift()
     """Moves the drawn levels towards noise or towards clean, within the range of the timesteps, for bases and
     resolutions that need it."""
 
@@ -314,7 +348,7 @@ class Objective(Section):
     """How the places that a mask leaves out count."""
 
     weighting: Weighting = Unweighted()
-    """How much a noise level counts, by its signal-to-noise ratio. One at a time: two of them would undo each other."""
+    """How much a noise level counts, by how much noise there is. One at a time: two of them would undo each other."""
 
     v_like: NaturalFloat = 0.0
     """For bases that predict noise: adds this much of the loss as if v were predicted, which counts near noise, for

@@ -50,6 +50,7 @@ def curves(config: settings.Objective, process: Process, size: Size = (64, 64)) 
     """
     import torch
 
+    config = objectives.for_base(config, process)
     trained = objectives.build(config, process, seed=0).process
     snr: Array = trained.snr(torch.arange(trained.steps)).cpu().double().numpy()
     return Curves(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Prediction = Literal["epsilon", "v"]
+"""What the weights by the signal-to-noise ratio are made for."""
 
 MOST = 1000.0
 """Ratios over this count as this, in the weights that would else vanish or explode near clean."""
@@ -42,6 +43,18 @@ def noise_like(snr: Array) -> Array:
     return capped / (capped + 1)
 
 
+def cosine_map(snr: Array, *, of_picture: bool) -> Array:
+    """2 / (π (1 - 2σ + 2σ²)) of a flow at σ (Esser et al. 2024, eq. 21), times σ² for the error of the picture."""
+    sigma = _sigma(snr)
+    found: Array = 2 / (np.pi * (1 - 2 * sigma + 2 * sigma**2))
+    return found * picture(snr) if of_picture else found
+
+
+def picture(snr: Array) -> Array:
+    """σ²: an error in the direction of a flow as the error in the clean picture, x - σ times the direction."""
+    return _sigma(snr) ** 2
+
+
 def v_like(snr: Array, *, strength: float) -> Array:
     """1 + λ (r + 1) / r: an error in noise, plus a share of the error in v that it amounts to."""
     return 1 + strength / noise_like(snr)
@@ -62,6 +75,12 @@ def by_snr(snr: Array, *, at: float, scale: float) -> Array:
     """(1 - at) / (1 + σ)² + at with σ = 1 / √r (Khrapov et al. 2024), times `scale`."""
     root: Array = np.sqrt(snr)
     return scale * ((1 - at) * (root / (root + 1)) ** 2 + at)
+
+
+def _sigma(snr: Array) -> Array:
+    """σ of a flow, whose ratio is ((1 - σ) / σ)²."""
+    found: Array = 1 / (1 + np.sqrt(snr))
+    return found
 
 
 def _of_prediction(weight: Array, snr: Array, prediction: Prediction) -> Array:

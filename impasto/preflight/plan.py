@@ -44,7 +44,7 @@ ENLARGED, LOST = 1.05, 0.1
 
 def plan(config: RunConfig, store: Store, progress: Progress | None = None) -> Forecast:
     """Everything about a run before it starts. Raises UserError as a run would."""
-    card = detect.look(config.model)
+    card = detect.look(config.model, heads=True)
     found = scan(config.data, memo=store.root / MEMO, progress=progress)
     found.check(config.data)
     feed = planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)
@@ -200,10 +200,10 @@ def _cache(config: RunConfig, card: Card, feed: Feed, store: Store) -> Cache:
     views = feed.views()
     channels = int(card.configs["vae"].get("latent_channels", 4))
     size = sum(each.placement.bucket.area // card.factor**2 * channels * 8 for each in views)
-    path = card.weights("vae")
-    if path.stat().st_size > SMALL and not store.knows(path):
+    paths = card.weights("vae")
+    if not card.whole or (sum(path.stat().st_size for path in paths) > SMALL and not store.knows(*paths)):
         return Cache(len(views), None, size)
-    encoder = recipes.picture_encoder(store.fingerprint(path), config.model.vae_precision)
+    encoder = recipes.picture_encoder(store.fingerprint(*paths), config.model.vae_precision, config.model.vae_tile)
     wanted = [
         recipes.latents_recipe(
             each.id, each.placement, flip=each.flip, alpha=config.data.alpha, encoder=encoder, color=each.color

@@ -157,6 +157,18 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a text encoder that reads more than the others takes the captions."""
+
+    limit: int
+    longest: int
+    """Tokens."""
+
+    mean: float
+    cut: tuple[Cut, ...]
+
+
+@dataclass(frozen=True)
 class Words:
     """The captions of the training pictures."""
 
@@ -169,6 +181,9 @@ class Words:
 
     mean: float
     cut: tuple[Cut, ...]
+    t5: Reading | None
+    """The same for T5, where the base has it: what CLIP does not read, it may."""
+
     letters: tuple[str, ...]
     """Pictures whose captions read like a letter or a chat, not like a caption."""
 

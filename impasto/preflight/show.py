@@ -91,9 +91,15 @@ def _words(made: Forecast) -> Iterator[str]:
     yield ""
     yield f"captions: {words.captions}, {words.different} different, {words.empty} empty"
     yield f"  tokens: {words.mean:.3g} on average, {words.longest} at most, {words.limit} are read"
-    if words.cut:
-        yield f"  cut off: {len(words.cut)}"
-        yield from (f"    {each.picture}: {each.tokens} tokens, lost {each.lost[:80]!r}" for each in words.cut[:3])
+    if words.t5:
+        more = words.t5
+        yield f"  tokens of T5: {more.mean:.3g} on average, {more.longest} at most, {more.limit} are read"
+    cut = words.t5.cut if words.t5 else words.cut
+    if words.t5 and words.cut:
+        yield f"  longer than CLIP reads: {len(words.cut)}, of which T5 reads on"
+    if cut:
+        yield f"  cut off: {len(cut)}"
+        yield from (f"    {each.picture}: {each.tokens} tokens, lost {each.lost[:80]!r}" for each in cut[:3])
     if words.letters:
         yield f"  read like a letter: {len(words.letters)}, first {words.letters[0]}"
     if words.common and words.captions > 1:

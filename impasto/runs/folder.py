@@ -28,17 +28,17 @@ from typing import Literal, get_args
 
 from impasto import events, files, lock
 from impasto.errors import ConfigError, LockedError, Problem
-from impasto.events import Event, Failed, Finished, Resumed, Started, Step
+from impasto.events import Dropped, Event, Failed, Finished, Resumed, Started, Step
 from impasto.files import JSON
 
 Request = Literal["stop", "save", "preview"]
 """What a run can be asked for, by an empty file of this name in its control folder."""
 
-Stage = Literal["new", "running", "interrupted", "finished", "failed"]
+Stage = Literal["new", "running", "interrupted", "finished", "failed", "dropped"]
 
 _TAIL = 1 << 16
 _PLAIN = re.compile(r"[^/\\\x00]+")
-_LIFE = (Started, Resumed, Step, Finished, Failed)
+_LIFE = (Started, Resumed, Step, Finished, Failed, Dropped)
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,13 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, config: str, record: Mapping[str, JSON]) -> RunFolder:
-        """Make a run's folder with its settings and its record, all at once. It must be free."""
+    def create(
+        cls, path: Path, config: str, record: Mapping[str, JSON], begin: tuple[Path, bytes] | None = None
+    ) -> RunFolder:
+        """Make a run's folder with its settings and its record, all at once. It must be free.
+
+        `begin`, of a run that is forked: the checkpoint folder it goes on from, and the lines of what happened before.
+        """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             fix = "give the run another name, or go on with the one that is there."
             raise LockedError(Problem("E-RUN-002", "there is something here already", str(path), fix))
@@ -75,6 +80,12 @@ class RunFolder:
         files.create(tmp._record, _readable(record))
         for folder in (tmp.checkpoints, tmp.adapters_folder, tmp.previews, tmp.control):
             files.make_folder(folder)
+        if begin is not None:
+            checkpoint, past = begin
+            files.make_folder(tmp.checkpoints / checkpoint.name)
+            for each in sorted(checkpoint.iterdir()):
+                files.create(tmp.checkpoints / checkpoint.name / each.name, files.read(each))
+            files.create(tmp.events, past)
         files.commit_folder(tmp.path, path)
         return cls(path)
 
@@ -216,6 +227,8 @@ class RunFolder:
         match next((event for event in reversed(told) if isinstance(event, _LIFE)), None):
             case Finished():
                 return State("finished", step, saved)
+            case Dropped():
+                return State("dropped", step, saved)
             case Failed(text=text):
                 return State("failed", step, saved, error=text)
             case None if saved is None:
@@ -241,7 +254,7 @@ def _step(event: Event) -> int | None:
     match event:
         case Started():
             return event.resumed_from or 0
-        case Resumed() | Step() | Finished():
+        case Resumed() | Step() | Dropped() | Finished():
             return event.step
         case _:
             return None

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from impasto.families.config import Model
 from impasto.weights import header
 
-SETTINGS = ("clip_skip", "max_tokens", "emphasis", "token_padding", "text_encoder_mask")
+SETTINGS = ("clip_skip", "max_tokens", "emphasis", "token_padding", "text_encoder_mask", "t5_tokens")
 """The settings of a model that say how captions are read."""
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from impasto.adapters.lora import LoraLayer
 from impasto.adapters.riders import Route
 from impasto.engine.device import Compute
 from impasto.engine.trainer import Trainer, draw
@@ -43,13 +45,56 @@ def test_1_alone_or_in_company_four_members_end_alike(tiny_base: Path) -> None:
         assert farthest(a, b) < 1e-4  # Adam magnifies rounding where a gradient is near zero
 
 
-@pytest.mark.parametrize("rows", [1, 4, 100])
-def test_2_packing_changes_speed_not_results(tiny_base: Path, rows: int) -> None:
+def test_1_like_members_in_one_product_learn_as_if_they_took_turns(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alike = [
+        config(seed=rank, adapter={"rank": rank, "alpha": alpha}) for rank, alpha in ((2, 1.0), (8, 8.0), (4, 2.0))
+    ]
+    stacked, took = LoraLayer.stacked, []
+
+    def counting(*args: Any) -> Any:
+        took.append(found := stacked(*args))
+        return found
+
+    def gradients() -> list[dict[str, torch.Tensor]]:
+        base = family(tiny_base)
+        trainer, members = Trainer(base, Compute(fleets.CPU, torch.float32)), [member(base, each) for each in alike]
+        for each in members:
+            trainer.add(each)
+            with torch.no_grad():  # as after some steps: at the start `up` is zero and `down` learns nothing
+                for name, value in each.adapter.named_parameters():
+                    if "lora_up" in name:
+                        value.copy_(torch.linspace(-0.1, 0.1, value.numel()).view(value.shape))
+        trainer._forward_backward([part for each in members for part in draw(each)])
+        return [{name: value.grad.clone() for name, value in each.adapter.named_parameters()} for each in members]
+
+    monkeypatch.setattr(LoraLayer, "stacked", counting)
+    together = gradients()
+    assert sum(each is not None for each in took) > 20
+    monkeypatch.setattr(LoraLayer, "stacked", lambda *_: None)
+    for a, b in zip(gradients(), together, strict=True):
+        assert farthest(a, b) < 1e-6
+        assert any(value.abs().max() > 1e-4 for value in a.values())
+
+
+UNEVEN: dict[str, Any] = {"count": 3, "sides": (8, 12, 8)}
+
+
+@pytest.fixture(scope="module")
+def unpacked(tiny_base: Path) -> list[dict[str, torch.Tensor]]:
+    """What four members end with, each alone and a row at a time."""
     base = family(tiny_base)
-    uneven = {"count": 3, "sides": (8, 12, 8)}
-    reference = [train(base, [member(base, each, **uneven)], 4, rows=1)[0] for each in FOUR]
-    packed = train(base, [member(base, each, **uneven) for each in FOUR], 4, rows=rows)
-    for a, b in zip(reference, packed, strict=True):
+    return [train(base, [member(base, each, **UNEVEN)], 4, rows=1)[0] for each in FOUR]
+
+
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_2_packing_changes_speed_not_results(
+    tiny_base: Path, unpacked: list[dict[str, torch.Tensor]], rows: int
+) -> None:
+    base = family(tiny_base)
+    packed = train(base, [member(base, each, **UNEVEN) for each in FOUR], 4, rows=rows)
+    for a, b in zip(unpacked, packed, strict=True):
         if rows == 1:
             assert farthest(a, b) == 0.0
         else:

@@ -7,13 +7,22 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
+from impasto.weights.header import BYTES
 
-def write(path: Path, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str] | None = None) -> Path:
-    """A safetensors file of 16-bit zeros with these tensors."""
+
+def write(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    metadata: Mapping[str, str] | None = None,
+    dtypes: Mapping[str, str] | None = None,
+) -> Path:
+    """A safetensors file of zeros with these tensors, of 16 bits where `dtypes` does not say otherwise."""
     head: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, shape in shapes.items():
-        head[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [end, end := end + 2 * prod(shape)]}
+        dtype = (dtypes or {}).get(name, "F16")
+        size = prod(shape) * BYTES[dtype]
+        head[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end := end + size]}
     raw = json.dumps(head).encode()
     with path.open("wb") as file:
         file.write(len(raw).to_bytes(8, "little") + raw)

@@ -21,9 +21,9 @@ from tests.weights.listings import listing
 CLIPS = {"clip_l_path": "clip_l.original", "clip_g_path": "clip_g.original"}
 
 
-def card_of(folder: Path, name: str, *, t5: bool = False, **given: str) -> Card:
+def card_of(folder: Path, name: str, *, described_too: bool = False, **given: str) -> Card:
     beside = {key: str(sparse.write(folder / f"{key}.safetensors", listing(file))) for key, file in given.items()}
-    if t5:
+    if described_too:
         beside["config_path"] = str(described(folder / "described", name))
     path = sparse.write(folder / "x.safetensors", listing(name))
     return detect.look(Model.model_validate({"path": str(path), **beside}))
@@ -71,11 +71,12 @@ def test_a_published_checkpoint_is_found_and_complete(
     ],
 )
 def test_t5_may_be_inside_or_beside(tmp_path: Path, name: str, given: dict[str, str]) -> None:
-    card = card_of(tmp_path, name, t5=True, **given)
+    card = card_of(tmp_path, name, **given)
     assert card.encoders == ("text_encoder", "text_encoder_2", "text_encoder_3")
+    assert card.tokenizers is None
     check(card)
-    with pytest.raises(ModelFileError, match=r"E-MOD-105.*T5 needs its tokenizer"):
-        card_of(tmp_path, name, **given)
+    own = card_of(tmp_path, name, described_too=True, **given)
+    assert (own.encoders, own.tokenizers) == (card.encoders, tmp_path / "described")
 
 
 def test_without_any_text_encoder_it_cannot_be_trained(tmp_path: Path) -> None:
@@ -111,7 +112,9 @@ def test_a_text_encoder_that_is_not_there_is_named(tmp_path: Path) -> None:
         detect.look(Model(path=str(path), clip_l_path=tmp_path / "no.safetensors"))
 
 
-@pytest.mark.parametrize(("given", "code"), [("clip_g.original", "E-MOD-109"), ("lora.sd15.kohya", "E-MOD-108")])
+@pytest.mark.parametrize(
+    ("given", "code"), [("clip_g.original", "E-MOD-109"), ("lora.sd15.kohya", "E-MOD-113.*an adapter")]
+)
 def test_the_wrong_text_encoder_is_refused(tmp_path: Path, given: str, code: str) -> None:
     card = card_of(tmp_path, "sd35-medium.original", **{**CLIPS, "clip_l_path": given})
     with pytest.raises(ModelFileError, match=code):

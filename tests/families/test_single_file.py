@@ -180,7 +180,7 @@ def test_a_vae_of_any_layout_may_stand_in(tmp_path: Path, layout: str) -> None:
     vae = sparse.write(tmp_path / "vae.safetensors", listing(layout))
     shapes = {name: shape for name, shape in sd15().items() if not name.startswith("first_stage_model.")}
     card = card_of(tmp_path / "x.safetensors", shapes, vae_path=vae)
-    assert card.weights("vae") == vae
+    assert card.weights("vae") == (vae,)
     check(card)
     check(card_of(tmp_path / "y.safetensors", sd15(), vae_path=vae))
 
@@ -190,7 +190,7 @@ def test_a_vae_of_any_layout_may_stand_in(tmp_path: Path, layout: str) -> None:
     [
         ("lora.sd15.kohya", "E-MOD-113 is an adapter"),
         ("sdxl-refiner.original", "E-MOD-103 it is Stable Diffusion XL refiner"),
-        ("flux1-dev.original", "E-MOD-113 holds no base model but this: denoiser (transformer) of FLUX.1"),
+        ("flux1-dev.original", "E-MOD-105 is a FLUX.1 checkpoint without a VAE"),
         ("sd15.diffusers.unet", "E-MOD-113 holds no base model but this: denoiser (U-Net) of Stable Diffusion 1.x"),
         ("clip-l.hf", "E-MOD-113 holds no base model but this: text encoder (CLIP)"),
     ],

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from impasto import events, files
 from impasto.events import (
     Candidate,
+    Dropped,
     Event,
     EventLog,
     Failed,
@@ -54,6 +55,7 @@ ALL: list[Event] = [
             ),
         ),
     ),
+    Dropped(step=1, text="others did better"),
     Ranked(step=1, pictures="training", count=4, losses={"0": {"100": 0.2}, "4": {"100": 0.1}}, files={"4": "a"}),
     Saved(step=1, file="adapters/a.safetensors", checkpoint="00000001"),
     Proven(step=1, matched=32, expected=32, difference=0.0),

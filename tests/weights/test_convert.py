@@ -17,10 +17,14 @@ from impasto.families import detect, tiny
 from impasto.families.config import Model
 from impasto.families.family import Family
 from impasto.families.sd import Modules
-from impasto.weights import file, header, peft
-from impasto.weights.convert import convert, places
+from impasto.weights import file, header, layouts, peft
+from impasto.weights.combine import combine
+from impasto.weights.convert import convert
+from impasto.weights.diffusers_layout import Module, modules
 from impasto.weights.inspect import inspect
+from impasto.weights.low_rank import Rule
 from impasto.weights.merge import by_layer
+from impasto.weights.resize import resize
 from tests.weights.adapters import saved
 from tests.weights.listings import listing
 
@@ -31,6 +35,14 @@ def payload(path: Path) -> bytes:
     return path.read_bytes()[header.read(path).start :]
 
 
+def test_dora_goes_there_and_back_with_its_lengths(tmp_path: Path, tiny_base: Path, tiny_family: Family) -> None:
+    own = saved(tmp_path / "a.safetensors", Lora(rank=2, conv_rank=2, decompose=True), tiny_family.targets())
+    there, back = tmp_path / "b.safetensors", tmp_path / "c.safetensors"
+    convert(own, there, "diffusers", base=str(tiny_base))
+    convert(there, back, "kohya", base=str(tiny_base))
+    assert payload(back) == payload(own)
+
+
 @pytest.fixture
 def kohya(tmp_path: Path, tiny_family: Family) -> Path:
     return saved(tmp_path / "a.safetensors", LORA, tiny_family.targets(), precision="bf16")
@@ -38,7 +50,7 @@ def kohya(tmp_path: Path, tiny_family: Family) -> Path:
 
 def test_there_and_back_the_tensors_are_the_same_bytes(kohya: Path, tiny_base: Path) -> None:
     there, back = kohya.with_name("b.safetensors"), kohya.with_name("c.safetensors")
-    convert(kohya, there, "peft", base=str(tiny_base))
+    convert(kohya, there, "diffusers", base=str(tiny_base))
     assert convert(there, back, "kohya", base=str(tiny_base)).remarks == []
     assert payload(back) == payload(kohya)
     before, after = header.read(kohya), header.read(back)
@@ -48,17 +60,22 @@ def test_there_and_back_the_tensors_are_the_same_bytes(kohya: Path, tiny_base: P
 
 
 def test_every_published_layer_has_a_name_in_the_other_layout() -> None:
-    table = places(None)
-    wanted = {name.partition(".")[0] for name in listing("lora.sd15.kohya.conv4")}
-    assert table.keys() == wanted
+    targets = [target for target in families.outline(None) if not target.is_norm]
+    assert {target.name for target in targets} == {name.partition(".")[0] for name in listing("lora.sd15.kohya.conv4")}
     unet = {
         f"unet.{name.removesuffix('.weight')}" for name in listing("sd15.diffusers.unet") if name.endswith(".weight")
     }
-    named = {place.name for place in table.values()}
+    named = {module.down.removesuffix(".lora_A.weight") for target in targets for module in modules(target, "unet")}
     assert {name for name in named if name.startswith("unet.")} <= unet
     assert "text_encoder.text_model.encoder.layers.11.mlp.fc2" in named
-    owners = [(each, name) for name, place in table.items() for each in set(place.spellings())]
-    assert len({each for each, _ in owners}) == len(owners)  # no spelling leads to two layers
+    spelt = layouts.spellings(targets)
+    assert {spelt[name].layer for name in named} == {target.name for target in targets}
+
+
+def places(base: Path) -> dict[str, Module]:
+    """Where each layer of a base is in diffusers' modules."""
+    targets = (target for target in families.outline(detect.look(Model(path=str(base)))) if not target.is_norm)
+    return {target.name: modules(target, "unet")[0] for target in targets}
 
 
 def test_diffusers_loads_every_layer_with_its_numbers_and_scale(kohya: Path, tiny_base: Path) -> None:
@@ -67,13 +84,13 @@ def test_diffusers_loads_every_layer_with_its_numbers_and_scale(kohya: Path, tin
     from impasto.weights.proof import _silence
 
     path = kohya.with_name("b.safetensors")
-    convert(kohya, path, "peft", base=str(tiny_base))
+    convert(kohya, path, "diffusers", base=str(tiny_base))
     card = detect.look(Model(path=str(tiny_base)))
     modules = Modules.load(card, torch.float32, torch.device("cpu"))
     pipeline = families.pipeline(card, modules)
     with _silence():
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name="x", local_files_only=True)
-    table, held = places(str(tiny_base)), by_layer(file.load(kohya)[0])
+    table, held = places(tiny_base), by_layer(file.load(kohya)[0])
     assert len(held) > 60
     for name, tensors in held.items():
         part = modules.unet if table[name].part == "unet" else modules.text
@@ -164,14 +181,14 @@ def test_alphas_that_cannot_be_understood_are_refused(tmp_path: Path, told: str)
         inspect(tmp_path / "a.safetensors")
 
 
-KINDS: list[Config] = [Loha(rank=2), Lora(rank=2, decompose=True)]
+KINDS: list[Config] = [Loha(rank=2), Lora(rank=2, train_norm=True)]
 
 
-@pytest.mark.parametrize("config", KINDS, ids=["loha", "dora"])
+@pytest.mark.parametrize("config", KINDS, ids=["loha", "norms"])
 def test_other_kinds_are_not_converted(tmp_path: Path, tiny_base: Path, tiny_family: Family, config: Config) -> None:
     path = saved(tmp_path / "a.safetensors", config, tiny_family.targets())
-    with pytest.raises(ModelFileError, match=r"E-MOD-051 .*plain LoRA"):
-        convert(path, tmp_path / "b.safetensors", "peft", base=str(tiny_base))
+    with pytest.raises(ModelFileError, match=r"E-MOD-051 .*no layer of a LoRA"):
+        convert(path, tmp_path / "b.safetensors", "diffusers", base=str(tiny_base))
 
 
 def test_a_layer_that_the_base_has_not_is_named(tmp_path: Path) -> None:
@@ -179,12 +196,10 @@ def test_a_layer_that_the_base_has_not_is_named(tmp_path: Path) -> None:
     file.write(path, {"lora_unet_x.lora_down.weight": torch.ones(2, 3), "lora_unet_x.lora_up.weight": torch.ones(3, 2)},
                {}, "fp32")  # fmt: skip
     with pytest.raises(ModelFileError, match=r"E-MOD-040 .*'lora_unet_x'.*--base"):
-        convert(path, out, "peft")
+        convert(path, out, "diffusers")
     file.write(path, {"unet.x.lora_A.weight": torch.ones(2, 3), "unet.x.lora_B.weight": torch.ones(3, 2)}, {}, "fp32")
     with pytest.raises(ModelFileError, match=r"E-MOD-040 .*'unet\.x'"):
         convert(path, out, "kohya")
-    with pytest.raises(ModelFileError, match=r"E-MOD-050"):
-        convert(path, out, "peft")
     assert not out.exists()
 
 
@@ -198,12 +213,12 @@ def test_an_adapter_of_xl_goes_there_and_back_and_diffusers_draws_alike(tmp_path
     modules = Modules.load(card, torch.float32, torch.device("cpu"))
     own = saved(tmp_path / "a.safetensors", LORA, families.layers(card, modules))
     there, back = tmp_path / "b.safetensors", tmp_path / "c.safetensors"
-    convert(own, there, "peft", base=str(base))
+    convert(own, there, "diffusers", base=str(base))
     assert convert(there, back, "kohya", base=str(base)).remarks == []
     assert payload(back) == payload(own)
     pipeline = families.pipeline(card, modules)
     parts = {"unet": modules.unet, "text_encoder": modules.encoders[0], "text_encoder_2": modules.encoders[1]}
-    table, held = places(str(base)), by_layer(file.load(own)[0])
+    table, held = places(base), by_layer(file.load(own)[0])
     assert {table[name].part for name in held} == parts.keys()
     with _silence():
         pipeline.load_lora_weights(str(tmp_path), weight_name=there.name, adapter_name="x", local_files_only=True)
@@ -224,3 +239,31 @@ def test_a_name_that_two_text_encoders_share_is_not_guessed(tmp_path: Path) -> N
     file.write(tmp_path / "a.safetensors", tensors, {}, "fp32")
     with pytest.raises(ModelFileError, match=r"E-MOD-040 .*no place"):
         convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "kohya", base=str(base))
+
+
+def test_a_file_of_published_xl_needs_no_base(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    wide = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    word = "text_encoder_2.text_model.encoder.layers.31.mlp.fc2"
+    tensors = {
+        f"{name}.{end}.weight": torch.ones(shape)
+        for name, sides in ((wide, (2048, 640)), (word, (5120, 1280)))
+        for end, shape in (("lora_A", (2, sides[0])), ("lora_B", (sides[1], 2)))
+    }
+    file.write(path, tensors, {}, "fp32")
+    convert(path, out, "kohya")
+    assert by_layer(file.load(out)[0]).keys() == {
+        "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k",
+        "lora_te2_text_model_encoder_layers_31_mlp_fc2",
+    }
+
+
+def test_resize_and_merge_take_it_as_they_take_kohyas(kohya: Path, tiny_base: Path) -> None:
+    other, base = kohya.with_name("b.safetensors"), str(tiny_base)
+    convert(kohya, other, "diffusers", base=base)
+    for name, path in (("one", kohya), ("two", other)):
+        resize(path, kohya.with_name(f"{name}.safetensors"), Rule(rank=1), base=base)
+        combine([(path, 0.5), (kohya, 1.0)], kohya.with_name(f"{name}-sum.safetensors"), None, base=base)
+    assert payload(kohya.with_name("one.safetensors")) == payload(kohya.with_name("two.safetensors"))
+    assert payload(kohya.with_name("one-sum.safetensors")) == payload(kohya.with_name("two-sum.safetensors"))
+    assert peft.KEY not in header.read(kohya.with_name("two.safetensors")).metadata
