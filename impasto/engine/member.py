@@ -168,6 +168,16 @@ class Member:
         with self.optimizer.shown(), self.ema.swapped() if self.ema else nullcontext():
             yield
 
+    @contextmanager
+    def showing(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Other weights of its adapter, as those of an earlier step, for a while."""
+        own = {name: value.detach().clone() for name, value in self.adapter.tensors().items()}
+        self.adapter.load(weights)
+        try:
+            yield
+        finally:
+            self.adapter.load(own)
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Everything a resume needs, by file."""
         found = {"adapter": self.adapter.tensors(), "optimizer": self.optimizer.state()}

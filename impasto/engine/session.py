@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,7 +15,7 @@ from impasto.adapters.adapter import Adapter
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.feed import Feed
-from impasto.engine import checkpoint, pick, plots, preview, ranks
+from impasto.engine import checkpoint, pick, plots, preview, ranks, reading
 from impasto.engine.guard import Guard
 from impasto.engine.ledger import Ledger
 from impasto.engine.measuring import Gauge
@@ -154,43 +152,26 @@ class Session:
 
         Raises DivergedError when too many of them had no finite numbers.
         """
-        progress = self.member.progress
-        if not progress.losses:
+        found = reading.read(self.member.progress)
+        if not found.steps:
             return
-        rows = torch.stack([torch.stack(each).float() for each in (progress.losses, progress.norms, progress.skips)])
-        self._book(rows[2].tolist())
-        bounds = torch.stack(progress.bounds).tolist() if progress.bounds else None
         elapsed, memory = time.monotonic() - self._clock, trainer.compute.memory()
-        for at, (loss, norm, skip) in enumerate(rows.T.tolist()):
-            step = progress.first + at + 1
-            self.guard.skip(bool(skip))
-            if step % self.config.output.log_every == 0 or step == self.member.total:
-                rates = {str(part): rate for part, rate in progress.rates[at].items()}
+        for look in found.looks:
+            self.ledger.add(look.step, look.key, look.t, look.loss)
+        for done in found.steps:
+            self.guard.skip(done.skipped)
+            if done.step % self.config.output.log_every == 0 or done.step == self.member.total:
                 event = events.Step(
-                    step=step, epoch=self.feed.plan.epoch_of(step - 1), loss=_finite(loss), norm=_finite(norm),
-                    rates=rates, seconds=elapsed / len(progress.losses), skipped=sum(self.guard.skipped),
-                    memory=memory, **_bounded(bounds[at] if bounds else None),
+                    step=done.step, epoch=self.feed.plan.epoch_of(done.step - 1), loss=done.loss, norm=done.norm,
+                    rates=done.rates, seconds=elapsed / len(found.steps), skipped=sum(self.guard.skipped),
+                    memory=memory, shortened=done.shortened, length=done.length, longest=done.longest,
                 )  # fmt: skip
                 self.tell(event)
                 for warning in self.guard.watch(event):
                     self.tell(warning)
-        progress.clear(self.member.step)
+        self.member.progress.clear(self.member.step)
         self.touch_clock()
         self._stop_if_diverged(scaled=trainer.compute.scaled)
-
-    def _book(self, skipped: list[float]) -> None:
-        """Put down what each picture cost in the steps since the last report."""
-        progress = self.member.progress
-        told = [
-            torch.stack([look.t.float(), look.losses.float(), look.weight.float().to(look.t.device)])
-            for some in progress.looks for look in some
-        ]  # fmt: skip
-        numbers = iter(torch.cat(told, dim=1).T.tolist() if told else [])
-        for at, (some, skip) in enumerate(zip(progress.looks, skipped, strict=True)):
-            for key in (key for look in some for key in look.keys):
-                t, loss, weight = next(numbers)
-                if weight > 0 and not skip:
-                    self.ledger.add(progress.first + at, key, int(t), loss / weight)
 
     def _stop_if_diverged(self, *, scaled: bool) -> None:
         if not self.guard.too_many(scaled=scaled):
@@ -363,7 +344,8 @@ class Session:
         best = curve.best
         if best is not None and curve.weights:
             facts = self.teller.facts(best.step, started=self._started, written=time.time())
-            adapter_file.write(run.best, curve.weights, metadata.build(self.config, facts), self.config.save.precision)
+            with self.member.showing(curve.weights):
+                self._write(run.best, self.member.adapter, metadata.build(self.config, facts))
         saved = {run.step_of(each): each.relative_to(run.path) for each in run.adapters()}
         name = Path(run.best.name) if curve.weights else None
         found = pick.shortlist(curve, best=name, last=Path(run.final.name), saved=saved)
@@ -394,15 +376,3 @@ class Session:
         """This run is over; the others of its fleet are not."""
         for problem in error.problems:
             self.tell(events.Failed(code=problem.code, text=str(problem)))
-
-
-def _bounded(found: list[float] | None) -> dict[str, Any]:
-    """What a step says of lengths, where layers are kept from growing longer."""
-    if found is None:
-        return {}
-    count, mean, largest = found
-    return {"shortened": int(count), "length": _finite(mean), "longest": _finite(largest)}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
