@@ -11,10 +11,11 @@ from torch import Tensor
 from impasto import families
 from impasto.adapters.targets import Target
 from impasto.errors import ModelFileError, Problem
-from impasto.families import detect, loading, single_file
+from impasto.families import detect, eight_bits, loading, single_file
 from impasto.families.config import Model
 from impasto.families.detect import Card, Part
 from impasto.families.single_file import Place
+from impasto.weights import header
 from impasto.weights.stream import Reader
 
 
@@ -86,6 +87,10 @@ def looked(base: str, config_path: Path | None = None) -> Base:
             "name a base of Stable Diffusion 1.x, 2.x or XL",
         )
         raise ModelFileError(Problem("E-MOD-057", what, str(card.path), fix))
+    for path in dict.fromkeys(card.files.values()):
+        if eight_bits.spare(header.read(path).tensors):
+            what = "its weights are held in 8 bits with scales beside them, which cannot be changed or compared"
+            raise ModelFileError(Problem("E-MOD-119", what, str(path), "name the base in bf16 or fp16"))
     slots: dict[Part, dict[str, Slot]] = {}
     parts: tuple[Part, ...] = ("unet", *card.encoders)
     for part in parts:
