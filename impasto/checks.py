@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from impasto.adapters.config import Glora, Ia3
 from impasto.config import MODEL_NAMES, RunConfig
 from impasto.data.config import Buckets, Captions, Dataset, Masks
 from impasto.errors import Problem
+from impasto.families import hub
 from impasto.optim.config import Adafactor, AdamW8bit, Library, ScheduleFree, Sgd
 from impasto.optim.schedule_config import CosineRestarts, WarmupStableDecay
 from impasto.settings.places import Key
@@ -23,7 +25,7 @@ SIDES = 8
 """Every known base needs sides that are multiples of this."""
 
 HASTENED = ("lora", "lora-fa", "dylora")
-"""The kinds of adapters that LoRA+ is defined for."""
+"""The kinds of adapters that are plain LoRA in files; LoRA+ is defined for them."""
 
 FACTOR_LEAST = 0.1
 """A learning rate up to this is probably no factor."""
@@ -34,7 +36,7 @@ _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", 
 def check(config: RunConfig, source: Source | None = None) -> list[Problem]:
     """All that keeps a run from starting as far as settings and folders tell."""
     source = source or Source()
-    rules = (_name, _length, _learning, _installed, _sizes, _shown, _pictures, _model, _adapters, _output)
+    rules = (_name, _length, _layout, _learning, _installed, _sizes, _shown, _pictures, _model, _adapters, _output)
     found = [each for rule in rules for each in rule(config)]
     return [Problem(code, what, source.place(key), _spelt(fix, key, source)) for code, key, what, fix in found]
 
@@ -102,6 +104,17 @@ def _length(config: RunConfig) -> Found:
         yield "E-CFG-021", ("optim", "schedule", "cycles"), what, "cycles = 1"
 
 
+def _layout(config: RunConfig) -> Found:
+    """diffusers' layout is for plain LoRA."""
+    adapter, key = config.adapter, ("save", "layout")
+    if config.save.layout == "kohya":
+        return
+    if adapter.kind not in HASTENED or getattr(adapter, "decompose", False) or adapter.train_norm:
+        other = "norms" if adapter.train_norm else "DoRA" if adapter.kind == "lora" else f"kind {adapter.kind}"
+        what = f"diffusers' layout is for plain LoRA, and this adapter has {other}, which only Kohya's layout can hold"
+        yield "E-CFG-170", key, what, 'layout = "kohya"'
+
+
 def _learning(config: RunConfig) -> Found:
     targets, optim = config.adapter.targets, config.optim
     if not targets.unet and not targets.text_encoder:
@@ -118,6 +131,10 @@ def _learning(config: RunConfig) -> Found:
         what = "the learning rate of every trained part is 0: nothing would be learnt"
         yield "E-CFG-023", ("optim", "learning_rate"), what, "learning_rate = 1e-4"
     yield from _stopped_words(config)
+    if config.adapter.train_norm and not _moves_the_denoiser(config):
+        what = "norms are trained in the denoiser, which is left out: none would be"
+        yield "E-CFG-143", ("adapter", "train_norm"), what, "train_norm = false, or train the denoiser too"
+    yield from _waiting_blocks(config)
     ratios = {name: getattr(optim, name) for name in ("lora_plus", "unet_lora_plus", "text_encoder_lora_plus")}
     if config.adapter.kind not in HASTENED:
         for name in (name for name, ratio in ratios.items() if ratio is not None):
@@ -132,13 +149,25 @@ def _learning(config: RunConfig) -> Found:
         yield "E-CFG-142", ("optim", "precision"), what, 'precision = "fp32"'
 
 
+def _waiting_blocks(config: RunConfig) -> Found:
+    """What is done with the base between steps needs all of it in one place."""
+    adapter = config.adapter
+    if config.model.blocks_to_swap and isinstance(adapter, Glora | Ia3) and adapter.max_norm is not None:
+        what = f"the length of an adapter of kind {adapter.kind} depends on the base, whose blocks wait elsewhere"
+        yield "E-CFG-148", ("model", "blocks_to_swap"), what, "blocks_to_swap = 0, or delete adapter.max_norm"
+
+
 def _stopped_words(config: RunConfig) -> Found:
     """The U-Net must go on learning when the text encoder stops."""
-    targets, optim = config.adapter.targets, config.optim
-    rate = optim.learning_rate if optim.unet_learning_rate is None else optim.unet_learning_rate
-    if config.train.text_encoder_until is not None and not (targets.unet and rate):
+    if config.train.text_encoder_until is not None and not _moves_the_denoiser(config):
         what = "the text encoder would stop, and nothing else is trained"
         yield "E-CFG-037", ("train", "text_encoder_until"), what, "delete this line, or train fewer steps"
+
+
+def _moves_the_denoiser(config: RunConfig) -> bool:
+    optim = config.optim
+    rate = optim.learning_rate if optim.unet_learning_rate is None else optim.unet_learning_rate
+    return config.adapter.targets.unet and rate > 0
 
 
 def _installed(config: RunConfig) -> Found:
@@ -198,10 +227,15 @@ def _shown(config: RunConfig) -> Found:
             what,
             "set preview.every_epochs = 1 with a prompt, or delete this line",
         )
-    if validation.every_steps is not None and not any(each.role == "validation" for each in config.data.sets):
-        what = "a loss is to be measured, but no set holds pictures for it"
-        fix = 'add [[data.sets]] with role = "validation", or delete this line'
-        yield "E-CFG-026", ("validation", "every_steps"), what, fix
+    held = bool(validation.share) or any(each.role == "validation" for each in config.data.sets)
+    if validation.patience is not None and validation.share == 0.0 and not held:
+        what = "the run is to end by the loss on held-out pictures, and none are held out"
+        fix = 'add [[data.sets]] with role = "validation", or delete validation.share'
+        yield "E-CFG-026", ("validation", "patience"), what, fix
+    for name in ("every_steps", "patience"):
+        if getattr(validation, name) is not None and not validation.pictures:
+            what = "a loss is to be measured, but on no pictures"
+            yield "E-CFG-026", ("validation", name), what, "delete validation.pictures, or this line"
     if config.objective.prior_target == "base" and not any(each.role == "regularization" for each in config.data.sets):
         what = "the base's own answers are to be kept, but no set says for which pictures"
         fix = 'add [[data.sets]] with role = "regularization", or delete this line'
@@ -269,7 +303,7 @@ def _model(config: RunConfig) -> Found:
     if config.model.path in MODEL_NAMES:
         return
     key, path = ("model", "path"), Path(os.path.abspath(config.model.path))
-    if not path.exists():
+    if not path.exists() and "path" not in hub.given(config.model):
         fix = nearest(path.name, MODEL_NAMES)
         yield "E-CFG-031", key, f"there is no folder or file {path}", f'path = "{fix}"' if fix else _like(path)
 

@@ -101,7 +101,7 @@ def build(
 ) -> tuple[RunConfig, Source]:
     """Values from wherever they come, checked; `folder` is where their relative paths start."""
     stranger = foreign.in_values(values, frozenset(RunConfig.model_fields), source.file)
-    if problem := stranger or refused.newer(values, SCHEMA, source):
+    if problem := stranger or refused.newer(values, SCHEMA, source) or refused.several(values, source):
         raise ConfigError(problem)
     merged, given, found = overrides.lay(values, laid_over, RunConfig)
     source = Source(source.file, source.lines, given)
@@ -136,14 +136,19 @@ def base_key(config: RunConfig) -> str:
 
 def differences(old: RunConfig, new: RunConfig) -> list[tuple[str, object, object]]:
     """The settings that are not the same: dotted key, old value, new value. None stands for unset."""
-    before, after = _leaves(old.model_dump()), _leaves(new.model_dump())
+    before, after = leaves(old), leaves(new)
     keys = dict.fromkeys((*before, *after))
     return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
 
 
-def json_schema() -> dict[str, Any]:
+def leaves(config: RunConfig) -> dict[str, object]:
+    """Every setting by its dotted key."""
+    return _leaves(config.model_dump())
+
+
+def json_schema(root: type[RunConfig] = RunConfig) -> dict[str, Any]:
     """The schema by which editors complete and check a file of settings."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RunConfig.model_json_schema()}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root.model_json_schema()}
 
 
 def _hash(values: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -112,13 +112,68 @@ class Preview(_Told):
 
 
 class Validated(_Told):
-    """The loss on held-out pictures was measured."""
+    """The loss was measured with fixed noise, on held-out pictures and on as many training pictures."""
 
     kind: Literal["validated"] = "validated"
     step: int
     """Steps done."""
     losses: dict[str, Number]
-    """Mean loss at each noise level."""
+    """Mean loss of the held-out pictures at each timestep; empty where none are held out."""
+    training: dict[str, Number] = Field(default_factory=dict)
+    """The same of as many training pictures."""
+    pictures: int = 0
+    """Held-out pictures that were measured."""
+
+    @property
+    def loss(self) -> float | None:
+        """The mean over the timesteps for the held-out pictures; None where there are none, or no numbers."""
+        return _mean(self.losses)
+
+    @property
+    def training_loss(self) -> float | None:
+        """The mean over the timesteps for the training pictures."""
+        return _mean(self.training)
+
+    @property
+    def gap(self) -> float | None:
+        """How much worse held-out pictures are: where it opens, pictures are learnt by heart."""
+        held, trained = self.loss, self.training_loss
+        return None if held is None or trained is None else held - trained
+
+    @property
+    def score(self) -> float | None:
+        """What runs on the same pictures, or moments of one, are compared by: the loss of held-out pictures; where
+        none are held out, of training pictures."""
+        return self.training_loss if self.loss is None else self.loss
+
+
+class Candidate(Section):
+    """A state of the adapter worth a try."""
+
+    step: int
+    """Steps done."""
+    file: Text
+    """Its file, within the run's folder."""
+    reason: Text
+    """Why it is among the few."""
+    recommended: bool = False
+    """Whether it is the one to try first."""
+    measured_at: int
+    """The step of the measurement that follows; an earlier one where this step was not measured itself."""
+    losses: dict[str, Number]
+    """Mean loss of the held-out pictures at each timestep."""
+    training: dict[str, Number]
+    """The same of as many training pictures."""
+
+
+class Picked(_Told):
+    """The run is over: which states of the adapter are worth a try, and why."""
+
+    kind: Literal["picked"] = "picked"
+    step: int
+    """Steps done."""
+    candidates: Annotated[tuple[Candidate, ...], Field(strict=False)]
+    """Up to three, the recommended one first."""
 
 
 class Ranked(_Told):
@@ -198,6 +253,16 @@ class Failed(_Told):
     """What, where and how to mend it."""
 
 
+class Dropped(_Told):
+    """The sweep that the run belongs to stopped it early: others did better. It could go on."""
+
+    kind: Literal["dropped"] = "dropped"
+    step: int
+    """Steps done."""
+    text: Text
+    """Why."""
+
+
 class Finished(_Told):
     """Everything is trained and written."""
 
@@ -208,6 +273,8 @@ class Finished(_Told):
     """How long it took since it was last taken up."""
     file: Text
     """The final adapter file, within the run's folder."""
+    patience: int | None = None
+    """validation.patience, where it ended the run before its last step."""
 
 
 class Noted(_Told):
@@ -219,19 +286,8 @@ class Noted(_Told):
 
 
 Event: TypeAlias = Annotated[
-    Started
-    | Phase
-    | Step
-    | Preview
-    | Validated
-    | Ranked
-    | Saved
-    | Proven
-    | Warned
-    | Resumed
-    | Failed
-    | Finished
-    | Noted,
+    Started | Phase | Step | Preview | Validated | Picked | Ranked | Saved | Proven | Warned | Resumed | Failed
+    | Dropped | Finished | Noted,
     Field(discriminator="kind"),
 ]  # fmt: skip
 
@@ -344,6 +400,11 @@ def parse(line: bytes | str) -> Event | None:
         return None
 
 
+def measured(events: Iterable[Event]) -> dict[int, Validated]:
+    """What was measured after which step, by the last telling."""
+    return {each.step: each for each in history(events) if isinstance(each, Validated)}
+
+
 def history(events: Iterable[Event]) -> list[Event]:
     """The events without those that a later start or resume took back: every step is told once, by its last telling."""
     kept: list[Event] = []
@@ -357,8 +418,13 @@ def history(events: Iterable[Event]) -> list[Event]:
     return kept
 
 
+def _mean(losses: Mapping[str, float | None]) -> float | None:
+    found = [each for each in losses.values() if each is not None]
+    return sum(found) / len(found) if found and len(found) == len(losses) else None
+
+
 def _up_to(step: int, events: list[Event]) -> list[Event]:
     return [each for each in events if not isinstance(each, _OF_A_STEP) or each.step <= step]
 
 
-_OF_A_STEP = (Step, Preview, Validated, Ranked, Saved, Proven, Finished)
+_OF_A_STEP = (Step, Preview, Validated, Picked, Ranked, Saved, Proven, Dropped, Finished)

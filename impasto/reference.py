@@ -10,7 +10,7 @@ from pathlib import Path
 
 from impasto import errors
 from impasto.compat import page as compat
-from impasto.config import RunConfig, json_schema
+from impasto.config import json_schema
 from impasto.preflight import lint
 from impasto.schema import Section
 from impasto.settings import fields
@@ -29,6 +29,7 @@ from impasto.settings.fields import (
     Text,
 )
 from impasto.settings.toml import literal
+from impasto.sweeps.config import WholeFile
 
 FOLDER = Path("docs/reference")
 
@@ -58,14 +59,14 @@ def settings_page() -> str:
         "Keys to other services (`hf_…` and the like) are refused: settings are copied into run folders.",
         "",
     ]
-    for title, section, help_text in _sections(RunConfig, "", "The top of the file."):
+    for title, section, help_text in _sections(WholeFile, "", "The top of the file."):
         lines += [f"## {title}", "", help_text, "", *_table(section), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def schema_file() -> str:
     """The JSON schema for editors."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(json_schema(WholeFile), indent=2, ensure_ascii=False) + "\n"
 
 
 def errors_page() -> str:
@@ -95,8 +96,8 @@ def errors_page() -> str:
 CODES = {
     "E-CLI-001": "the command line: an unknown command or option, a missing or unreadable value",
     "E-IMP-001": "to import: nothing in a file or a command line is a setting of a known trainer",
-    "E-IMP-002": "to import: JSON that cannot be read",
-    "E-IMP-003": "to import: a script that does not train an adapter",
+    "E-IMP-002": "to import: JSON or YAML that cannot be read",
+    "E-IMP-003": "to import: a script or settings that do not train an adapter",
     "E-IMP-004": "to import: a value of a dataset file is of the wrong type",
     "E-IMP-005": "to import, with --strict: a value that is not carried over",
     "E-CFG-001": "the file of settings is missing, is a folder or may not be read",
@@ -140,10 +141,21 @@ CODES = {
     "E-CFG-046": "a package that a setting needs is not installed",
     "E-CFG-047": "options that an optimizer of a library does not take",
     "E-CFG-048": "an optimizer of a library that does not resume to the bit",
+    "E-CFG-049": "an optimizer of a library that is not what it is called",
     "E-CFG-159": "advice is silenced that there is not",
+    "E-CFG-170": "adapter files of this kind in a layout that cannot hold it",
     "E-CFG-141": "nothing to keep the base's answers for",
     "E-CFG-140": "an adapter held in bf16 beside a base that computes in something else",
     "E-CFG-142": "an adapter held in bf16 with a schedule-free optimizer",
+    "E-CFG-143": "norms are to be trained, and the denoiser that has them is left out",
+    "E-SWP-001": "to sweep: what a setting is to be is no list of values and no range",
+    "E-SWP-002": "to sweep: nothing varies, or it is not said how many combinations are tried, or they are too many",
+    "E-SWP-003": "to sweep: the folder holds a sweep with other settings",
+    "E-SWP-004": "to sweep: no folder of a sweep",
+    "E-SWP-005": "to sweep: the file of what was decided so far cannot be read",
+    "E-SWP-006": "to sweep: halving without a loss to compare runs by",
+    "E-SWP-007": "a file with a section [sweep] where one run is asked for",
+    "E-CFG-148": "more blocks are to wait in the host's memory than the base can do without, or something needs them",
 }
 """What each code of a problem with settings or the command line means."""
 

@@ -98,7 +98,15 @@ class Store:
         """Those of the recipes that nothing is kept under, told by name only: `get` has the last word."""
         return [recipe for recipe in recipes if not os.path.exists(self.path(recipe))]
 
-    def fingerprint(self, path: Path) -> str:
+    def fingerprint(self, path: Path, *others: Path) -> str:
+        """The SHA-256 of a file, or of those of several in their order."""
+        own = self._fingerprint(path)
+        if not others:
+            return own
+        every = [own, *(self._fingerprint(each) for each in others)]
+        return hashlib.sha256(files.canonical(every)).hexdigest()
+
+    def _fingerprint(self, path: Path) -> str:
         """The SHA-256 of a file, remembered for as long as the file has not been touched.
 
         The change time is the system's own, so new pixels under an old date are noticed too; a file that was changed
@@ -114,9 +122,9 @@ class Store:
             self.put(recipe, found.encode())
         return found
 
-    def knows(self, path: Path) -> bool:
-        """Whether `fingerprint` need not read the file."""
-        return not self.missing([_of_file(path, path.stat())])
+    def knows(self, *paths: Path) -> bool:
+        """Whether `fingerprint` need not read the files."""
+        return not self.missing([_of_file(path, path.stat()) for path in paths])
 
     def entries(self) -> Iterator[Entry]:
         """All blobs whose head can be read."""

@@ -34,7 +34,11 @@ def _classes(annotation: object) -> Iterator[type[BaseModel]]:
 
 def test_the_light_front_leaves_torch_alone() -> None:
     light = "impasto, impasto.runs.folder, impasto.runs.control, impasto.store, impasto.checks, impasto.families.detect"
+    light += (
+        ", impasto.experiments.lineup, impasto.experiments.apart, impasto.experiments.page, impasto.experiments.pack"
+    )
     light += ", impasto.preflight.plan, impasto.preflight.show, impasto.preflight.probe"
+    light += ", impasto.sweeps.expand, impasto.sweeps.fleets, impasto.sweeps.folder"
     code = f"import sys, {light}; sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -93,11 +93,14 @@ def _ride(
     assert rest == 0, f"dim 0 of {name} is not the example: {x.shape[0]} rows for {routes[-1].stop} examples"
     if len(routes) == 1:
         return _own(routes[0], seats, name, base, x, y)
-    parts = []
-    for route in routes:
-        rows = slice(route.start * each, route.stop * each)
-        parts.append(_own(route, seats, name, base, x[rows], y[rows]))
-    return torch.cat(parts)
+    sizes = [(route.stop - route.start) * each for route in routes]
+    xs, ys = (
+        torch.split(x, sizes),
+        torch.split(y, sizes),
+    )  # as slices, each would fill a whole batch of zeros on the way back
+    return torch.cat(
+        [_own(route, seats, name, base, *own) for route, own in zip(routes, zip(xs, ys, strict=True), strict=True)]
+    )
 
 
 def _own(route: Route, seats: dict[Adapter, AdapterLayer], name: str, base: nn.Module, x: Tensor, y: Tensor) -> Tensor:

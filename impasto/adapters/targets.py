@@ -54,6 +54,18 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Rows of a layer that are a layer of their own in diffusers' module."""
+
+    path: str
+    """Its dotted path there."""
+
+    rows: int
+    turned: bool = False
+    """The first half of the rows comes after the second there."""
+
+
+@dataclass(frozen=True)
 class Target:
     """A layer that an adapter may ride on."""
 
@@ -76,6 +88,17 @@ class Target:
 
     encoder: int | None = None
     """Which text encoder it is in, from 1, where there are several."""
+
+    published: str = ""
+    """Its dotted path in the model's published files, where those have another; empty: as in `path`."""
+
+    cut: tuple[Piece, ...] = ()
+    """What diffusers' own module has in its place, in the order of its rows; empty: the same layer."""
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """What diffusers' own module has in its place: often one layer, at the same path."""
+        return self.cut or (Piece(self.path, len(self.base.weight)),)
 
     @property
     def layer(self) -> Layer:
@@ -148,9 +171,13 @@ def seats(targets: Iterable[Target], config: Kind) -> list[Seat]:
     factors = _factors(candidates, config)
     found = [seat for target in candidates if (seat := _seat(target, config, factors))]
     _every_rule_counts(candidates, found, config)
-    if config.train_norm and config.targets.unet and not any(target.is_norm for target in candidates):
+    if config.train_norm and not any(target.is_norm for target in candidates):
         what = "norms are to be trained, and this base has none that can be"
         raise ConfigError(Problem("E-CFG-135", what, "adapter.train_norm", "delete adapter.train_norm"))
+    if config.opens_convolutions and config.targets.unet and not any(target.large for target in candidates):
+        what = "convolutions are to be adapted, and this base has none"
+        fix = 'delete adapter.conv_rank or adapter.conv; targets.layers = "full" opens what is around the blocks'
+        raise ConfigError(Problem("E-CFG-136", what, "adapter", fix))
     return found
 
 

@@ -17,6 +17,7 @@ from impasto.cli.help import about
 from impasto.config import RunConfig, json_schema
 from impasto.errors import ConfigError, Problem
 from impasto.settings.toml import literal
+from impasto.sweeps.config import WholeFile
 
 
 def new(file: Path = Path("impasto.toml"), /, *, data: Path | None = None) -> None:
@@ -90,7 +91,7 @@ def explain(setting: str | None = None, /) -> None:
 
 def schema() -> None:
     """Print the JSON schema of the settings, for editors."""
-    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    print(json.dumps(json_schema(WholeFile), indent=2, ensure_ascii=False))
 
 
 def doctor() -> None:

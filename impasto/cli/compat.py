@@ -22,7 +22,7 @@ def import_(
     strict: bool = False,
     json_: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
-    """Make settings of a file or a command line of kohya_ss or sd-scripts, and tell what becomes of every value.
+    """Make settings of those of kohya_ss, sd-scripts, OneTrainer or ai-toolkit; tell what becomes of every value.
 
     Parameters
     ----------

@@ -56,9 +56,9 @@ class Row:
             case events.Preview():
                 return f"step {event.step}: drew {event.file}"
             case events.Validated():
-                losses = [loss for loss in event.losses.values() if loss is not None]
-                mean = sum(losses) / len(losses) if losses else None
-                return f"step {event.step}: loss on held-out pictures {number(mean)}"
+                return f"step {event.step}: {measured(event)}"
+            case events.Picked():
+                return picked(event)
             case events.Ranked():
                 return ranks(event)
             case events.Proven():
@@ -68,11 +68,15 @@ class Row:
             case events.Failed():
                 self.phase = "failed"
                 return f"failed: {event.text}"
+            case events.Dropped():
+                self.step, self.phase = event.step, "dropped"
+                return f"step {event.step}: dropped, {event.text}"
             case events.Noted():
                 return event.text
             case events.Finished():
                 self.step, self.phase = event.step, "finished"
-                return f"finished {event.step} steps in {duration(event.seconds)}: {event.file}"
+                early = f" early ({event.patience} measurements without a lower loss)," if event.patience else ""
+                return f"finished{early} {event.step} steps in {duration(event.seconds)}: {event.file}"
         return None
 
     def _take_step(self, event: events.Step) -> None:
@@ -98,6 +102,25 @@ class Row:
         if self.memory:
             parts.append(amount(self.memory))
         return "  ".join(parts)
+
+
+def measured(event: events.Validated) -> str:
+    """The loss with fixed noise on held-out and on training pictures, and what lies between."""
+    parts = [f"loss on held-out pictures {number(event.loss) or 'not finite'}"] if event.losses else []
+    parts += [f"on training pictures {number(event.training_loss) or 'not finite'}"] if event.training else []
+    gap = f" (gap {event.gap:+.3g})" if event.gap is not None else ""
+    return ("" if event.losses else "loss ") + ", ".join(parts) + gap
+
+
+def picked(event: events.Picked) -> str:
+    """The shortlist, each with what speaks for it and what was measured."""
+    lines = ["worth a try:"]
+    for each in event.candidates:
+        seen = events.Validated(step=each.measured_at, losses=each.losses, training=each.training)
+        lines.append(f"{'* ' if each.recommended else '  '}{each.file} (step {each.step}): {each.reason}")
+        when = "" if each.measured_at == each.step else f", at step {each.measured_at}"
+        lines.append(f"    {measured(seen)}{when}")
+    return "\n".join(lines)
 
 
 def ranks(event: events.Ranked) -> str:
@@ -147,7 +170,11 @@ class Lines:
         now = self._clock()
         last = isinstance(event, events.Step) and event.step == row.total
         due = isinstance(event, events.Step | events.Phase) and now - row.told_at >= self._every
-        if due or last or row.phase.partition(" ")[0] not in (phase.partition(" ")[0], "", "failed", "finished"):
+        if (
+            due
+            or last
+            or row.phase.partition(" ")[0] not in (phase.partition(" ")[0], "", "failed", "finished", "dropped")
+        ):
             row.told_at = now
             self._print(row.line())
 

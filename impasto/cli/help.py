@@ -5,13 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from impasto.config import RunConfig
 from impasto.errors import ConfigError, Problem
 from impasto.schema import Section
 from impasto.settings import fields
 from impasto.settings.fields import Listing, Setting
 from impasto.settings.suggest import nearest
 from impasto.settings.toml import literal
+from impasto.sweeps.config import WholeFile
 
 WIDTH = 100
 
@@ -21,12 +21,12 @@ def about(name: str | None) -> Iterator[str]:
     if name is None:
         yield "Sections and settings at the top; `impasto explain SECTION` goes on from there."
         yield ""
-        yield from _of_section(RunConfig)
+        yield from _of_section(WholeFile)
         return
     found = _settings(name)
     if not found:
-        known = sorted({".".join(_plain(path)) for path, _ in fields.walk(RunConfig)})
-        near = nearest(name, known) or nearest(name.split(".")[0], list(RunConfig.model_fields))
+        known = sorted({".".join(_plain(path)) for path, _ in fields.walk(WholeFile)})
+        near = nearest(name, known) or nearest(name.split(".")[0], list(WholeFile.model_fields))
         ending = [each for each in known if each.endswith(f".{name}")]
         meant = " or ".join(ending[:3]) or near
         fix = f"did you mean {meant}?" if meant else "`impasto explain` lists the sections"
@@ -61,7 +61,7 @@ def _alike(found: list[Setting]) -> list[tuple[list[str], Setting]]:
 
 def _settings(name: str) -> list[tuple[tuple[str, ...], Setting]]:
     wanted = tuple(part for part in name.strip("[]").split(".") if not part.isdecimal())
-    return [(path, setting) for path, setting in fields.walk(RunConfig) if _plain(path) == wanted]
+    return [(path, setting) for path, setting in fields.walk(WholeFile) if _plain(path) == wanted]
 
 
 def _plain(path: tuple[str, ...]) -> tuple[str, ...]:

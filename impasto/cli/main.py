@@ -7,7 +7,21 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from impasto import __version__
-from impasto.cli import about, compat, files, layers, plan, runs, training, weights
+from impasto.cli import (
+    about,
+    branching,
+    comparing,
+    compat,
+    files,
+    layers,
+    plan,
+    queue,
+    runs,
+    scoring,
+    sweep,
+    training,
+    weights,
+)
 from impasto.cli.usage import PlainHelp
 from impasto.errors import ConfigError, Problem
 
@@ -26,6 +40,7 @@ for command in (
     about.new,
     training.train,
     training.resume,
+    sweep.app,
     plan.plan,
     training.plot,
     runs.runs,
@@ -33,7 +48,15 @@ for command in (
     runs.stop,
     runs.save,
     runs.preview,
+    queue.app,
+    queue.worker,
     files.sample,
+    comparing.compare,
+    scoring.score,
+    comparing.diff,
+    branching.fork,
+    branching.rerun,
+    branching.pack,
     files.inspect,
     weights.app,
     files.cache,
@@ -47,6 +70,7 @@ for command in (
 ):
     app.command(command)
 app.command(compat.import_, name="import")
+app.command(comparing.count, name="votes")
 
 
 def run(arguments: Sequence[str]) -> None:

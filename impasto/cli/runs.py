@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impasto import events
+from impasto.cli.display import picked
 from impasto.cli.text import amount, columns, number
 from impasto.config import RunConfig, differences, load
 from impasto.errors import ConfigError, Problem, UserError
-from impasto.events import Preview, Proven, Saved, Started, Step, Validated, Warned
+from impasto.events import Picked, Preview, Proven, Saved, Started, Step, Validated, Warned
 from impasto.files import JSON
 from impasto.runs import control
+from impasto.runs import ledger as ledgers
 from impasto.runs.folder import RunFolder, State, runs_in
+from impasto.runs.ledger import Row
 from impasto.settings import fields
 from impasto.settings.source import shown
 from impasto.settings.suggest import nearest
@@ -39,7 +42,7 @@ def runs(*, runs: Path = RUNS) -> None:
         print(f"no runs in {runs.absolute()}")
 
 
-def show(run: str, /, *, runs: Path = RUNS) -> None:
+def show(run: str, /, *, runs: Path = RUNS, ledger: bool = False) -> None:
     """Tell all about a run: its settings, progress, losses, files, previews and proof.
 
     Parameters
@@ -48,8 +51,13 @@ def show(run: str, /, *, runs: Path = RUNS) -> None:
         A run folder, or the name of a run in the folder of runs.
     runs
         The folder of runs.
+    ledger
+        Tell what each picture cost while it was learnt instead.
     """
     folder = found(run, runs)
+    if ledger:
+        print("\n".join(booked(ledgers.read(folder.ledger))))
+        return
     state, told = folder.state(), events.history(events.read(folder.events))
     print(f"{folder.name}: {_standing(state, _total(told))}")
     if state.error:
@@ -115,7 +123,7 @@ def _ask(run: str, runs: Path, request: control.Request) -> None:
     state = folder.state()
     if state.stage != "running":
         what = f"{folder.name} is not running: it is {state.stage}"
-        fix = f"`impasto resume {run}`" if state.stage in ("interrupted", "failed") else "see `impasto runs`"
+        fix = f"`impasto resume {run}`" if state.stage in ("interrupted", "failed", "dropped") else "see `impasto runs`"
         raise ConfigError(Problem("E-CFG-034", what, "command line", fix))
     control.ask(folder, request)
     print(f"{folder.name} was asked to {request}; it does so after its next step")
@@ -156,7 +164,11 @@ def _touched(run: RunFolder) -> float:
 
 def _standing(state: State, total: int) -> str:
     words = f"{state.stage}, step {state.step}" + (f" of {total}" if total else "")
-    words += f", can go on from step {state.saved}" if state.saved and state.stage in ("interrupted", "failed") else ""
+    words += (
+        f", can go on from step {state.saved}"
+        if state.saved and state.stage in ("interrupted", "failed", "dropped")
+        else ""
+    )
     return words + (f" ({state.holder})" if state.holder else "")
 
 
@@ -169,7 +181,9 @@ def _chapters(run: RunFolder, told: Sequence[events.Event]) -> list[tuple[str, l
     return [
         ("settings that differ from the defaults", _changed(run)),
         ("last losses", [f"step {each.step}: {number(each.loss)}" for each in told if isinstance(each, Step)][-5:]),
-        ("validation", [_validated(each) for each in told if isinstance(each, Validated)][-3:]),
+        ("validation", validation(list(events.measured(told).values()))),
+        ("pictures to look at", _conspicuous(ledgers.read(run.ledger))),
+        ("pick", [line for each in told if isinstance(each, Picked) for line in picked(each).splitlines()[1:]]),
         ("files", [f"{path} ({amount(path.stat().st_size)})" for path in _adapter_files(run)]),
         ("previews", [f"step {each.step}: {each.file}" for each in told if isinstance(each, Preview)][-8:]),
         ("proof", [_proven(each) for each in told if isinstance(each, Proven)][-3:]),
@@ -198,8 +212,54 @@ def _adapter_files(run: RunFolder) -> list[Path]:
     return [*run.adapters(), *([run.final] if run.final.is_file() else [])]
 
 
-def _validated(event: Validated) -> str:
-    return f"step {event.step}: " + ", ".join(f"{level} {number(loss)}" for level, loss in event.losses.items())
+def validation(told: Sequence[Validated]) -> list[str]:
+    """A table of what was measured: a dozen of the steps, the lowest among them marked."""
+    if not told:
+        return []
+    best = min((each.loss for each in told if each.step and each.loss is not None), default=None)
+    shown = [each for at, each in enumerate(told) if not (len(told) - 1 - at) % (1 + len(told) // 12)]
+    shown = [each for each in told if each in shown or (each.step and best is not None and each.loss == best)]
+    levels = list(dict.fromkeys(level for each in told for level in (each.losses or each.training)))
+    held = any(each.losses for each in told)
+    head = ["step", "held out", "training", "gap", *(f"t={level}" for level in levels), ""]
+    rows = [
+        [
+            str(each.step),
+            number(each.loss),
+            number(each.training_loss),
+            "" if each.gap is None else f"{each.gap:+.3g}",
+            *(number((each.losses if held else each.training).get(level)) for level in levels),
+            "lowest" if best is not None and each.step and each.loss == best else "",
+        ]
+        for each in shown
+    ]
+    return columns(head, rows).splitlines()
+
+
+def booked(rows: Sequence[Row]) -> list[str]:
+    """The ledger as a table, the most costly picture first."""
+    if not rows:
+        return ["nothing was put down yet: a run does so with each checkpoint"]
+    lists = ledgers.listed(rows)
+    told = [
+        [
+            row.name,
+            str(row.count),
+            *(number(value) for value in (row.early, row.late, row.trend)),
+            ", ".join(_WORDS[name] for name, some in lists.items() if row in some),
+        ]
+        for row in rows
+    ]
+    head = ["picture", "looks", "first quarter", "second half", "trend", ""]
+    return [*columns(head, told).splitlines(), "", "losses over the usual at the same noise levels; 1 is usual"]
+
+
+def _conspicuous(rows: Sequence[Row]) -> list[str]:
+    lists = {name: some for name, some in ledgers.listed(rows).items() if some and name != "stopped_teaching"}
+    return [f"{_WORDS[name]}: {', '.join(row.name for row in some[:5])}" for name, some in lists.items()]
+
+
+_WORDS = {"never_learned": "never learned", "dominates": "dominates", "stopped_teaching": "stopped teaching"}
 
 
 def _measured(similarity: Mapping[str, JSON]) -> list[str]:

@@ -78,8 +78,8 @@ def resume(*run: str, allow: Allow = None, plain: bool = False, runs: Path = Pat
     runs
         The folder of runs.
     """
-    settings = [each for each in run if _is_setting(each)]
-    names = [each for each in run if not _is_setting(each)]
+    settings = [each for each in run if is_setting(each)]
+    names = [each for each in run if not is_setting(each)]
     if not names:
         raise ConfigError(Problem("E-CLI-001", "no run is named", "command line", "see `impasto runs`"))
     folders = [found(name, runs) for name in names]
@@ -128,7 +128,7 @@ def _train(
     plain: bool,
     strict: bool = False,
 ) -> None:
-    configs = _loaded(asked)
+    configs = loaded(asked)
     from impasto.engine.run import train as train_all
 
     with watching(len(configs), sys.stderr, plain=plain) as show:
@@ -137,7 +137,7 @@ def _train(
         print(folder)
 
 
-def _loaded(asked: Sequence[tuple[str | None, Sequence[str]]]) -> list[RunConfig]:
+def loaded(asked: Sequence[tuple[str | None, Sequence[str]]]) -> list[RunConfig]:
     """All settings of all runs, or everything that is wrong with any of them."""
     configs: list[RunConfig] = []
     problems: list[Problem] = []
@@ -167,7 +167,7 @@ def _sorted(what: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
                 problems.append(Problem("E-CLI-001", f"{each} is the folder of a run", "command line", fix))
         elif path.is_file() or each.endswith(".toml"):
             files.append(each)
-        elif _is_setting(each):
+        elif is_setting(each):
             settings.append(each)
         else:
             what_is_wrong = f"{each!r} is neither a file, nor a folder of pictures, nor a setting like adapter.rank=8"
@@ -180,7 +180,7 @@ def _sorted(what: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     return files, pictures, settings
 
 
-def _is_setting(text: str) -> bool:
+def is_setting(text: str) -> bool:
     return re.match(r"[A-Za-z_][\w.-]*=", text) is not None and not Path(text).exists()
 
 

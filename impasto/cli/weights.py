@@ -1,4 +1,4 @@
-"""Working on adapter files: other ranks, several as one, into a base, out of a base, other names, norms."""
+"""Working on adapter files: other ranks, several as one, into a base, out of a base, other names, faults, norms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from impasto.weights.low_rank import Rule
     from impasto.weights.report import Report
 
-app = App(name="weights", help="Work on adapter files: resize, merge, extract, convert, norms.")
+app = App(name="weights", help="Work on adapter files: resize, merge, extract, convert, verify, norms.")
 
 
 @app.command
@@ -162,7 +162,9 @@ def extract(
 
 
 @app.command
-def convert(file: Path, /, *, to: Literal["kohya", "peft"], base: str | None = None, out: Path | None = None) -> None:
+def convert(
+    file: Path, /, *, to: Literal["kohya", "diffusers"], base: str | None = None, out: Path | None = None
+) -> None:
     """Write a plain LoRA with other names for its layers. Its numbers stay the same to the bit.
 
     Parameters
@@ -170,17 +172,40 @@ def convert(file: Path, /, *, to: Literal["kohya", "peft"], base: str | None = N
     file
         An adapter file.
     to
-        kohya: the names of Kohya's scripts, which most programs read; peft: those of diffusers and PEFT.
+        kohya: the names of Kohya's scripts, which most programs read; diffusers: those of diffusers and PEFT.
     base
         The base the adapter belongs to, pocket or a folder, if its layers are not those of Stable Diffusion 1.x.
     out
-        The file to write; if not given, FILE-kohya.safetensors or FILE-peft.safetensors beside FILE.
+        The file to write; if not given, FILE-kohya.safetensors or FILE-diffusers.safetensors beside FILE.
     """
     target = _free(out or file.with_name(f"{file.stem}-{to}.safetensors"))
     from impasto.weights.convert import convert as converted
 
     found = converted(file, target, to, base=base)
     print("\n".join([f"{found.file}: {found.layers} layers", *(f"note: {each}" for each in found.remarks)]))
+
+
+@app.command
+def verify(file: Path, /, *, base: str | None = None) -> None:
+    """Tell whether an adapter file will load where it is to be used, and all that is wrong with it; exit code 7 if so.
+
+    Parameters
+    ----------
+    file
+        An adapter file, in whichever layout.
+    base
+        The base it is to be used with, pocket, a folder or a file: then its names and shapes are held against it.
+    """
+    from impasto.errors import ModelFileError
+    from impasto.weights.verify import verify as verified
+
+    found = verified(file, base)
+    print(f"{found.path}: {found.summary}")
+    for note in found.notes:
+        print(f"note: {note}")
+    if found.problems:
+        raise ModelFileError(*found.problems)
+    print("it loads" if base is None else f"it loads on {base}")
 
 
 @app.command
@@ -215,7 +240,6 @@ def norms(file: Path, /, *, picture: Path | None = None, json: bool = False) -> 
     json
         Print JSON, with every layer.
     """
-    from impasto.weights import blocks
     from impasto.weights import norms as measure
 
     found = measure.norms(file)
@@ -224,11 +248,12 @@ def norms(file: Path, /, *, picture: Path | None = None, json: bool = False) -> 
     if json:
         print(_dumped(found.json()))
         return
+    heads, values = found.table()
     rows = [
-        [row.name, str(row.layers), *("" if math.isnan(each) else number(each) for each in (*row.roles, row.all))]
-        for row in found.rows()
+        [row.name, str(row.layers), *("" if math.isnan(each) else number(each) for each in norms)]
+        for row, norms in zip(found.rows(), values, strict=True)
     ]
-    print(columns(["block", "layers", *blocks.ROLES, "all"], rows))
+    print(columns(["block", "layers", *heads], rows))
     print(f"largest: {found.rows()[-1].largest}")
     if found.untold:
         print(f"note: {found.untold} layers are not counted: how far they move a weight depends on the base")

@@ -36,6 +36,8 @@ def data(made: Exported, config: RunConfig) -> None:
         made.put("masked_loss", True)
     made.put("cache_latents", held.cache and not any(held.augment_of(each).varies for each in sets), False)
     made.put("max_data_loader_n_workers", held.workers)
+    made.put("vae_batch_size", held.vae_batch_size, 1)
+    made.put("text_encoder_batch_size", held.text_encoder_batch_size, 1)
     if held.buckets.enabled and held.buckets.rule == "log":
         made.lose('data.buckets.rule = "log"', "there, upright and wide pictures are not treated alike (Q-D2)")
     usual = Data()

@@ -17,6 +17,7 @@ from impasto.optim import schedule_config as schedules
 NAMES = {
     "adamw": "AdamW", "adamw8bit": "AdamW8bit", "lion": "Lion", "sgdnesterov": "SGDNesterov", "prodigy": "Prodigy",
     "dadaptadam": "DAdaptAdam", "dadaptadagrad": "DAdaptAdaGrad", "dadaptlion": "DAdaptLion", "dadaptsgd": "DAdaptSGD",
+    "dadaptadan": "DAdaptAdan", "dadaptadanip": "DAdaptAdanIP",
     "adafactor": "Adafactor", "adamwschedulefree": "AdamWScheduleFree", "radamschedulefree": "RAdamScheduleFree",
     "sgdschedulefree": "SGDScheduleFree", "pytorch_optimizer.came": "pytorch_optimizer.CAME",
 }  # fmt: skip
@@ -176,8 +177,10 @@ def _optimizer(made: Exported, held: rules.Optim) -> None:
             chosen.kind == "adafactor" and there == "relative_step"
         ):
             made.optimizer[there] = values if isinstance(ours, tuple) else values[0]
-    if isinstance(chosen, rules.DAdaptation | rules.Prodigy) and chosen.weight_decay:
-        made.optimizer["decouple"] = True
+    if isinstance(chosen, rules.DAdaptation) and chosen.rule.startswith("adan"):
+        made.optimizer["weight_decay"] = chosen.weight_decay  # it has another one there, if nothing is said
+    elif isinstance(chosen, rules.Prodigy) or getattr(chosen, "rule", "") == "adam":
+        made.optimizer |= {"decouple": True} if chosen.weight_decay else {}
     for each in sorted(left):
         if getattr(chosen, each) != getattr(default, each):
             made.lose(f"optim.optimizer.{each}")

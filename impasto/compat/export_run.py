@@ -32,6 +32,8 @@ def model(made: Exported, config: RunConfig) -> None:
         made.lose("model.text_encoder_precision")
     if base.vae_precision == "fp32":
         made.put("no_half_vae", True)
+    if base.vae_tile is not None:
+        made.lose("model.vae_tile")
     if (base.quantize, base.quantize_text_encoder) == ("fp8", "fp8"):
         made.put("fp8_base", True)
     elif (base.quantize, base.quantize_text_encoder) == ("fp8", "none"):
@@ -47,6 +49,11 @@ def model(made: Exported, config: RunConfig) -> None:
     if not base.token_padding:
         made.lose("model.token_padding = false")
     made.put("gradient_checkpointing", base.gradient_checkpointing, False)
+    if made.base in ("flux", "sd3"):
+        waiting = base.blocks_to_swap
+        made.put("blocks_to_swap", round(waiting / 1.5) if made.base == "flux" else waiting, 0)
+    elif base.blocks_to_swap:
+        made.lose("model.blocks_to_swap")
     if base.merged:
         made.put("base_weights", [str(each.path) for each in base.merged])
         made.put("base_weights_multiplier", [each.weight for each in base.merged])
@@ -88,7 +95,7 @@ def run(made: Exported, config: RunConfig) -> None:
         made.lose("output.log_every")
     if config.device != usual.device:
         made.lose("device", "it is chosen with accelerate")
-    if config.validation.every_steps is not None or any(each.role == "validation" for each in config.data.sets):
+    if config.validation != usual.validation or any(each.role == "validation" for each in config.data.sets):
         made.lose("validation")
     _previews(made, config)
 

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from impasto.compat import command, gui
+from impasto.compat import aitoolkit, command, gui, onetrainer, yaml_text
 from impasto.compat.recipe import Base, Given, Recipe, Result
 from impasto.compat.tables import INERT, LISTS, flags, gui_keys
 from impasto.errors import ConfigError, Problem
 from impasto.settings import toml
 
-FIX = "give a settings file of kohya_ss or sd-scripts, a dataset file, or -- and a command line"
+FIX = "give a settings file of kohya_ss, sd-scripts, OneTrainer or ai-toolkit, a dataset file, or -- and a command line"
 _SCRIPT = re.compile(r"\b\w*train_network(?:\.py)?\b")
+_YAML = re.compile(r"^(job|config)\s*:(\s|$)", re.MULTILINE)
 _NOT_ADAPTERS = re.compile(r"\b(train_db|fine_tune|sdxl_train|flux_train|sd3_train|train_textual_inversion\w*)\.py\b")
 
 
@@ -28,6 +29,8 @@ def read(path: Path) -> Recipe:
         return _of_json(parse_json(text, name), name, folder)
     if _SCRIPT.search(text) and not _is_toml(text):
         return of_words(command.words(text, name), name, folder)
+    if _YAML.search(text) and not _is_toml(text):
+        return _of_yaml(yaml_text.parse(text, name), name)
     if found := _NOT_ADAPTERS.search(text):
         raise _refuse("E-IMP-003", name, f"{found[0]} does not train an adapter", FIX)
     values = toml.parse(text, name).values
@@ -92,11 +95,46 @@ def guessed(recipe: Recipe) -> Base:
 def _of_json(values: Any, name: str, folder: Path) -> Recipe:
     if not isinstance(values, dict):
         raise _refuse("E-IMP-001", name, "this JSON is a list, not a table of settings", FIX)
+    if aitoolkit.is_one(values):
+        return aitoolkit.read(values, name)
+    if onetrainer.is_one(values):
+        return _of_onetrainer(dict(values), name, folder)
     if _is_dataset(values):
         return _of_dataset(values, name)
     if "LoRA_type" in values or len(gui_keys().keys() & values.keys()) >= 3:
         return _indirect(gui.read(values, name), folder)
     raise _refuse("E-IMP-001", name, "nothing in this file is a setting of a trainer that is known here", FIX)
+
+
+def _of_yaml(values: Any, name: str) -> Recipe:
+    if not isinstance(values, dict) or not aitoolkit.is_one(values):
+        raise _refuse("E-IMP-001", name, "nothing in this file is a setting of a trainer that is known here", FIX)
+    return aitoolkit.read(values, name)
+
+
+def _of_onetrainer(values: dict[str, Any], name: str, folder: Path) -> Recipe:
+    """With the files of concepts and samples that it names, where it does not hold them itself."""
+    method = values.get("training_method", "LORA")
+    if method != "LORA":
+        raise _refuse("E-IMP-003", name, f"training_method {method} does not train an adapter", FIX)
+    told: list[Result] = []
+    for key, named in (("concepts", "concept_file_name"), ("samples", "sample_definition_file_name")):
+        if not values.get(named):
+            continue
+        given = Given(named, values.pop(named))
+        path = _beside(str(given.value), folder)
+        if values.get(key):
+            told.append(Result(named, given.value, "same", reason=f"this file holds the {key} itself"))
+        elif not path.is_file():
+            told.append(_not_here(given))
+        elif isinstance(listed := parse_json(toml.read_text(path), str(path)), list):
+            values[key] = listed
+            told.append(Result(named, given.value, "same", reason="read"))
+        else:
+            raise _refuse("E-IMP-001", str(path), f"this is no list of {key}", FIX)
+    recipe = onetrainer.read(values, name)
+    recipe.settled += told
+    return recipe
 
 
 def _is_dataset(values: dict[str, Any]) -> bool:

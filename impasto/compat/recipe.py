@@ -9,8 +9,11 @@ from typing import Any, Literal
 Base = Literal["sd", "sdxl", "sd3", "flux", "other"]
 """The family that a recipe is for. `other`: one that cannot be trained here."""
 
+Program = Literal["sd-scripts", "onetrainer", "ai-toolkit"]
+"""Whose words the arguments of a recipe are. kohya_ss is a form for sd-scripts."""
+
 Outcome = Literal["same", "better", "lost", "unknown"]
-"""`lost` is not carried over; `unknown` are words that the other trainer does not know either."""
+"""`lost` is not carried over; `unknown` are words that, as far as one can tell, the other trainer does not know."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,10 @@ class Result:
 
 @dataclass
 class Recipe:
-    """A training as it was described elsewhere, by the argument names of sd-scripts, without the dashes.
+    """A training as it was described elsewhere, by the names of the program that it was for.
 
-    What a list of `key=value` held has names like `network_args.conv_dim`.
+    Those of sd-scripts are without the dashes; what a list of `key=value` held has names like `network_args.conv_dim`,
+    and what lay in tables like `unet.learning_rate` and `concepts[0].path`.
     """
 
     source: str
@@ -55,6 +59,7 @@ class Recipe:
     """What was recognised: "a settings file of kohya_ss"."""
 
     base: Base = "sd"
+    program: Program = "sd-scripts"
     args: dict[str, Given] = field(default_factory=dict)
     datasets: Mapping[str, Any] | None = None
     """A dataset file: general, datasets and their subsets."""

@@ -227,14 +227,15 @@ def _own(desk: Desk, kind: str, lycoris: bool) -> None:
     switch("decompose_both", "decompose_both", ("lokr",), quirks=["Q-N7"] if lycoris else [], why=why)
     switch("full_matrix", "full_matrix", ("lokr",))
     switch("rescaled", "rescaled", ("oft", "boft"))
-    if desk.known("adapter.train_norm"):
+    if desk.get("adapter.targets.unet") is False and desk.flag("network_args.train_norm"):
+        desk.lost("network_args.train_norm", "norms are trained in the denoiser, which is left out")
+    else:
         switch("train_norm", "train_norm", (*RANKED, "ia3", "full", "oft", "boft"))
     switch("enable_conv", "conv", ("oft",))
     for name, why in (("use_tucker", "the small core of convolutions (Tucker) is not here"),
                       ("use_cp", "the small core of convolutions (Tucker) is not here"),
                       ("use_conv_cp", "the small core of convolutions (Tucker) is not here"),
                       ("use_scalar", "a learnt factor in front of the whole is not here"),
-                      ("train_norm", "norms get no adapter here"),
                       ("enable_all_linear", "rotations are on whole transformers here")):  # fmt: skip
         full = f"network_args.{name}"
         if desk.has(full) and not desk.flag(full):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from impasto.compat.translating import Desk, tidy
 
+SPLIT = 18
+"""Blocks that wait with `split_mode`, counted as there for FLUX.1: one is a double block or two single ones."""
+
 PRECISIONS = {"fp16": "fp16", "bf16": "bf16", "no": "fp32", "float": "fp32", "fp32": "fp32"}
 
 
@@ -97,6 +100,11 @@ def _precision(desk: Desk) -> None:
         desk.set("model.precision", "fp32", "as where nothing is said there")
     if desk.flag("gradient_checkpointing"):
         desk.put("gradient_checkpointing", ("model.gradient_checkpointing", True), plain=True)
+    said = "blocks_to_swap" if desk.has("blocks_to_swap") else "split_mode"
+    waiting = desk.whole("blocks_to_swap") or (SPLIT if desk.flag("split_mode") else 0)
+    if waiting:
+        found = waiting // 2 + 2 * (waiting - waiting // 2) if desk.recipe.base == "flux" else waiting
+        desk.put(said, ("model.blocks_to_swap", found))
     merged = bool(desk.several("base_weights"))
     alone, both = desk.flag("fp8_base_unet"), desk.flag("fp8_base")
     if (alone or both) and merged:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from impasto.compat import torch_schedules
 from impasto.compat.tables import SCHEDULES
 from impasto.compat.translating import Desk, as_number, python_value, tidy
 
@@ -12,6 +13,9 @@ _ADAM = {"weight_decay": "weight_decay", "eps": "eps", "betas": ("beta1", "beta2
 _PRODIGY = {**_ADAM, "beta3": "beta3", "d0": "d0", "d_coef": "d_coef", "growth_rate": "growth_rate",
             "use_bias_correction": "bias_correction", "safeguard_warmup": "safeguard_warmup"}  # fmt: skip
 _DADAPT = {"weight_decay": "weight_decay", "d0": "d0", "growth_rate": "growth_rate"}
+_DADAPT_ADAN = {**_DADAPT, "betas": "betas"}
+_DADAPT_ADAM = {**_DADAPT_ADAN, "use_bias_correction": "bias_correction"}
+_DADAPT_LION = {"weight_decay": "weight_decay", "d0": "d0", "betas": "betas"}
 _FREE = {"weight_decay": "weight_decay", "r": "r", "betas": ("momentum", "beta2"), "momentum": "momentum"}
 _SGD = {"weight_decay": "weight_decay", "momentum": "momentum", "nesterov": "nesterov"}
 
@@ -20,12 +24,14 @@ OPTIMIZERS: Mapping[str, tuple[dict[str, Any], Mapping[str, Any]]] = {
     "adamw8bit": ({"kind": "adamw-8bit"}, _ADAM),
     "lion": ({"kind": "lion"}, {"weight_decay": "weight_decay", "betas": ("beta1", "beta2")}),
     "sgdnesterov": ({"kind": "sgd"}, _SGD),
-    "dadaptation": ({"kind": "d-adaptation"}, _DADAPT),
-    "dadaptadam": ({"kind": "d-adaptation"}, _DADAPT),
-    "dadaptadampreprint": ({"kind": "d-adaptation"}, _DADAPT),
+    "dadaptation": ({"kind": "d-adaptation"}, _DADAPT_ADAM),
+    "dadaptadam": ({"kind": "d-adaptation"}, _DADAPT_ADAM),
+    "dadaptadampreprint": ({"kind": "d-adaptation"}, _DADAPT_ADAM),
     "dadaptadagrad": ({"kind": "d-adaptation", "rule": "adagrad"}, _DADAPT),
-    "dadaptlion": ({"kind": "d-adaptation", "rule": "lion"}, _DADAPT),
+    "dadaptlion": ({"kind": "d-adaptation", "rule": "lion"}, _DADAPT_LION),
     "dadaptsgd": ({"kind": "d-adaptation", "rule": "sgd"}, _DADAPT),
+    "dadaptadan": ({"kind": "d-adaptation", "rule": "adan"}, _DADAPT_ADAN),
+    "dadaptadanip": ({"kind": "d-adaptation", "rule": "adan-ip"}, _DADAPT_ADAN),
     "prodigy": ({"kind": "prodigy"}, _PRODIGY),
     "adafactor": ({"kind": "adafactor"}, {"weight_decay": "weight_decay", "beta1": "momentum",
                                           "clip_threshold": "clip_threshold", "scale_parameter": "scale_parameter",
@@ -45,9 +51,13 @@ EIGHT_BIT = {
 }  # fmt: skip
 STAND_INS: Mapping[str, tuple[dict[str, Any], str]] = {
     "prodigyplus.prodigyplusschedulefree": ({"kind": "prodigy"}, "it is in no library that is asked here; prodigy"),
-    "dadaptadan": ({"kind": "d-adaptation"}, "its rule is not here; that of adam"),
-    "dadaptadanip": ({"kind": "d-adaptation"}, "its rule is not here; that of adam"),
 }
+PREPRINT = ("dadaptation", "dadaptadampreprint")
+"""Names there of the first of two estimates for Adam; here is the second, which the paper was published with."""
+
+ADAN_DECAY = 0.02
+"""The weight decay of Adan there, if nothing is said."""
+
 LIBRARIES = ("torch.optim.", "bitsandbytes.optim.", "pytorch_optimizer.")
 _DEFAULTS_THERE = {
     "decouple": True,
@@ -55,6 +65,8 @@ _DEFAULTS_THERE = {
     "amsgrad": False,
     "maximize": False,
     "use_bias_correction": False,
+    "no_prox": False,
+    "log_every": 0,
 }
 
 
@@ -85,14 +97,16 @@ def _optimizer(desk: Desk) -> str:
         chosen, options = OPTIMIZERS[key]
         if key == "adafactor":
             return _adafactor(desk, chosen, options)
-        desk.put("optimizer_type", *_pairs(chosen), plain=True)
+        why = "the estimate of the published paper; there, by this name, its preprint's" if key in PREPRINT else ""
+        desk.put("optimizer_type", *_pairs(chosen), why=why, plain=True)
+        _decay(desk, key)
         return _options(desk, options, chosen["kind"])
     if key in STAND_INS:
         chosen, why = STAND_INS[key]
         desk.lost("optimizer_type", f"{why} stands in")
         for setting, value in _pairs(chosen):
             desk.set(setting, value, f"in place of {named}")
-        return _options(desk, OPTIMIZERS[chosen["kind"].replace("d-adaptation", "dadaptation")][1], chosen["kind"])
+        return _options(desk, OPTIMIZERS[chosen["kind"]][1], chosen["kind"])
     if key in EIGHT_BIT or named.startswith(LIBRARIES) or "." not in named:
         name = f"bitsandbytes.optim.{EIGHT_BIT[key]}" if key in EIGHT_BIT else named
         desk.put("optimizer_type", ("optim.optimizer.kind", "library"), ("optim.optimizer.name", name), plain=True)
@@ -102,6 +116,18 @@ def _optimizer(desk: Desk) -> str:
         "optimizer_type", "a file of settings can never run code of packages that are not known here; adamw stands in"
     )
     return _options(desk, {}, "adamw")
+
+
+def _decay(desk: Desk, key: str) -> None:
+    """What D-Adaptation does there with weight decay if nothing is said of it."""
+    decay, apart = (python_value(desk.peek(f"optimizer_args.{name}")) for name in ("weight_decay", "decouple"))
+    if key.startswith("dadaptadan") and decay is None:
+        desk.set("optim.optimizer.weight_decay", ADAN_DECAY, "the usual value there")
+    elif key in (*PREPRINT, "dadaptadam") and decay and apart is None:
+        why = (
+            "weight decay pulls the weights, as with decouple=True; there, if nothing is said, it is one more gradient"
+        )
+        desk.difference("optimizer_args decouple", "better", why)
 
 
 def _pairs(chosen: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -216,49 +242,27 @@ def _one_rate(desk: Desk, kind: str, rate: float | None, unet: float | None, wor
 def _schedule(desk: Desk, kind: str, relative: bool) -> None:
     name = (desk.text("lr_scheduler") or "constant").casefold()
     free = kind == "schedule-free" or "schedulefree" in str(desk.get("optim.optimizer.name")).casefold()
-    if desk.text("lr_scheduler_type"):
-        name = _of_torch(desk, name)
+    of_torch = torch_schedules.nearest(desk) if desk.text("lr_scheduler_type") else None
     if free or relative:
         why = "its average does what a falling rate would" if free else "relative steps have their own"
         for each in ("lr_scheduler", "lr_warmup_steps"):
             if desk.has(each):
                 desk.same(each, f"not used there with this optimizer: {why}")
-        name = "constant"
-    chosen = SCHEDULES.get(name.partition(":")[0])
+        name, of_torch = "constant", None
+        desk.drop("optim.schedule")
+    chosen = of_torch or SCHEDULES.get(name.partition(":")[0])
     if chosen is None:
         desk.lost("lr_scheduler", f"there is no schedule {name}; constant stands in")
         chosen = "constant"
     elif desk.has("lr_scheduler"):
-        desk.put("lr_scheduler", ("optim.schedule.kind", chosen), plain=True)
+        ends = chosen == "polynomial"
+        why = "it ends at 1e-7 of the rate; there, at a rate of 1e-7, whatever the rate is" if ends else ""
+        pair = ("optim.schedule.kind", chosen)
+        desk.put("lr_scheduler", pair, why=why, quirks=["Q-O11"] if ends else [], plain=True)
     elif chosen != "constant" and desk.get("optim.schedule.kind") is None:
         desk.set("optim.schedule.kind", chosen)
     _warmup(desk, chosen)
     _details(desk, chosen, name)
-
-
-def _of_torch(desk: Desk, name: str) -> str:
-    said = desk.text("lr_scheduler_type") or ""
-    kind = said.rsplit(".", 1)[-1]
-    period = desk.number("lr_scheduler_args.T_max")
-    if kind == "CosineAnnealingLR":
-        steps, low = desk.get("train.steps"), desk.number("lr_scheduler_args.eta_min")
-        rate = desk.get("optim.unet_learning_rate") or desk.get("optim.learning_rate") or 1e-4
-        if steps is not None and period == steps:
-            desk.put("lr_scheduler_type", plain=True, why="half a cosine over all steps is the schedule cosine")
-        else:
-            falls = f"; there, one fall takes {period:g} steps" if period else ""
-            desk.lost("lr_scheduler_type", f"cosine over the whole run stands in{falls}")
-        desk.same("lr_scheduler_args.T_max", "with lr_scheduler_type")
-        desk.same("lr_scheduler", "lr_scheduler_type goes before it")
-        if low:
-            desk.put("lr_scheduler_args.eta_min", ("optim.schedule.kind", "cosine-minimum"),
-                     ("optim.schedule.minimum", min(1.0, low / rate)), plain=True)  # fmt: skip
-            return "cosine_with_min_lr"
-        desk.same("lr_scheduler_args.eta_min", "0: to zero")
-        desk.set("optim.schedule.kind", "cosine")
-        return "cosine"
-    desk.lost("lr_scheduler_type", "a file of settings can never run code; lr_scheduler counts")
-    return name
 
 
 def _warmup(desk: Desk, chosen: str) -> None:

@@ -10,6 +10,9 @@ from impasto.compat.to_model import PRECISIONS
 from impasto.compat.translating import Desk, as_number, tidy
 from impasto.families.card import usual_guidance
 
+MOST_HELD_OUT = 0.5
+"""What validation.share may be."""
+
 
 def length(desk: Desk) -> None:
     """Epochs go before steps."""
@@ -130,9 +133,25 @@ def previews(desk: Desk) -> None:
         desk.same("sample_at_first", "there is nothing to draw")
     if desk.has("sample_sampler"):
         desk.same("sample_sampler", "there is nothing to draw")
-    for name in ("validate_every_n_steps", "validate_every_n_epochs", "validation_split", "validation_seed"):
-        if desk.has(name) and desk.peek(name):
-            desk.lost(name, "put held-out pictures into a folder with the role validation; then each epoch is measured")
+    _held_out(desk)
+
+
+def _held_out(desk: Desk) -> None:
+    """Which pictures are measured, and when."""
+    share = desk.number("validation_split")
+    if share is None or not 0 < share <= 1:
+        if desk.exact and desk.trains:
+            desk.set("validation.share", 0.0, "there, none are held out")
+        for name in ("validate_every_n_steps", "validate_every_n_epochs", "max_validation_steps"):
+            if desk.has(name):
+                desk.same(name, "nothing is held out there")
+        return
+    if share > MOST_HELD_OUT:
+        desk.put("validation_split", ("validation.share", MOST_HELD_OUT), why="not more than half is held out here")
+    else:
+        desk.put("validation_split", ("validation.share", share))
+    if steps := desk.whole("validate_every_n_steps"):
+        desk.put("validate_every_n_steps", ("validation.every_steps", steps))
 
 
 def _prompt(given: object, usual: str | None, base: Base) -> tuple[dict[str, object], dict[str, str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from impasto.compat.recipe import Recipe, Result
+from impasto.compat import aitoolkit, nested, onetrainer
+from impasto.compat.recipe import Program, Recipe, Result
 from impasto.compat.to_adapter import adapter
 from impasto.compat.to_data import data
 from impasto.compat.to_model import model
@@ -22,7 +23,12 @@ from impasto.errors import ConfigError, Problem
 from impasto.settings.places import Key
 from impasto.settings.secrets import is_secret, names_secret
 
-CHAPTERS: tuple[Callable[[Desk], None], ...] = (model, length, data, adapter, objective, optim, saving, previews)
+CHAPTERS: Mapping[Program, tuple[Callable[[Desk], None], ...]] = {
+    "sd-scripts": (model, length, data, adapter, objective, optim, saving, previews, Desk.rest),
+    "onetrainer": (*onetrainer.CHAPTERS, nested.rest),
+    "ai-toolkit": (*aitoolkit.CHAPTERS, nested.rest),
+}
+"""How a recipe is read, by whose words it is in; last, whatever is left."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,8 @@ def translate(recipe: Recipe, *, exact: bool = False) -> Translation:
     desk = Desk(recipe, exact)
     desk.results += recipe.settled
     _without_secrets(desk)
-    for chapter in CHAPTERS:
+    for chapter in CHAPTERS[recipe.program]:
         _carefully(desk, chapter)
-    desk.rest()
     config = _standing(desk)
     results = tuple(dict.fromkeys(_hashable(each) for each in desk.results))
     return Translation(recipe, config, desk.values, desk.comments, results)
@@ -58,7 +63,7 @@ def translate(recipe: Recipe, *, exact: bool = False) -> Translation:
 def _without_secrets(desk: Desk) -> None:
     for name in list(desk.recipe.args):
         given = desk.recipe.args[name]
-        if is_secret(given.value) or (names_secret(name) and given.value):
+        if is_secret(given.value) or (names_secret(name.rpartition(".")[2]) and given.value):
             desk.recipe.args.pop(name)
             why = "keys to services are never written into settings"
             desk.results.append(Result(given.name, "…", "lost", reason=why))

@@ -105,7 +105,7 @@ class Desk:
         self, name: str, *settings: tuple[str, Any], why: str = "", quirks: Sequence[str] = (), plain: bool = False
     ) -> None:
         """Settings that an argument becomes. Unless it is `plain`, the table of flags says whether that is better."""
-        row = flags().get(name.partition(".")[0])
+        row = flags().get(name.partition(".")[0]) if self.recipe.program == "sd-scripts" else None
         outcome: Outcome = "same"
         if why or quirks:
             outcome = "better" if quirks else "same"

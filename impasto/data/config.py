@@ -241,6 +241,14 @@ class Data(Section):
     cache: bool = True
     """Keep encoded pictures and captions on disk, so that each is encoded once for all runs."""
 
+    vae_batch_size: Annotated[int, Field(ge=1, le=64)] = 1
+    """Pictures of one size that are encoded at once, before training. More is faster on a GPU and takes more memory;
+    the result is then that of one at a time to rounding, not to the bit."""
+
+    text_encoder_batch_size: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Captions that are encoded at once, before training; the same holds for them. Those without token padding are
+    encoded one at a time."""
+
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Threads that make batches ready. More help where pictures are new at each visit and the disk or their decoding is
     slow. They change no result."""

@@ -9,7 +9,7 @@ in every epoch; regularization pictures take turns until there are as many of th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, islice, product
 from typing import Protocol
@@ -54,6 +54,8 @@ class Micro:
     set: int
     bucket: Bucket
     visits: tuple[Visit, ...]
+    measured: bool = False
+    """Not to be trained on: the pictures as they are, with their whole captions."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -94,15 +96,16 @@ def epoch_plan(pools: Sequence[Pool], seed: int, epoch: int) -> list[Micro]:
     return [replace(micro, index=index) for index, micro in enumerate(micros)]
 
 
-def held_out(pools: Sequence[Pool]) -> list[Micro]:
-    """The validation pictures in micro-batches: each once, never flipped or cut by dice, always in this order."""
+def measured(pools: Sequence[Pool], chosen: Collection[tuple[int, str]]) -> list[Micro]:
+    """The `chosen` pictures (set, id) in micro-batches: each once, never flipped or cut by dice, in one order."""
     micros: list[Micro] = []
     for at, pool in enumerate(pools):
-        if pool.role == "validation":
-            for bucket, draws in _by_bucket(pool, _each(pool, repeat=False)):
-                visits = [Visit(at, place, id, visit, pool.entries[place].placement) for id, visit, place in draws]
-                micros += _cut(visits, pool.batch_size, 0, at, bucket)
-    return [replace(micro, index=index) for index, micro in enumerate(micros)]
+        first = {entry.id: place for place, entry in reversed(list(enumerate(pool.entries)))}
+        draws = [(id, 0, place) for id, place in first.items() if (at, id) in chosen]
+        for bucket, some in _by_bucket(pool, draws):
+            visits = [Visit(at, place, id, visit, pool.entries[place].placement) for id, visit, place in some]
+            micros += _cut(visits, pool.batch_size, 0, at, bucket)
+    return [replace(micro, index=index, measured=True) for index, micro in enumerate(micros)]
 
 
 def batches(pools: Sequence[Pool], seed: int, epoch: int) -> int:
@@ -212,7 +215,8 @@ class Plan:
         found: dict[tuple[str, Placement, bool, int | None], View] = {}
         for at, pool in enumerate(self.pools):
             for place, entry in enumerate(pool.entries):
-                for look, flip in product(pool.looks(entry), (False, True) if pool.flip else (False,)):
+                flips = (False, True) if pool.flip and not entry.held_out else (False,)
+                for look, flip in product(pool.looks(entry), flips):
                     view = View(at, place, entry.id, look.placement, flip, look.color)
                     found.setdefault((entry.id, look.placement, flip, look.color), view)
         return tuple(sorted(found.values(), key=lambda view: (view.set, view.example, view.id, view.flip)))
@@ -240,12 +244,12 @@ def _drawn(pools: Sequence[Pool], seed: int, epoch: int) -> list[list[_Draw]]:
     return drawn
 
 
-def _each(pool: Pool, *, repeat: bool = True) -> list[_Draw]:
+def _each(pool: Pool) -> list[_Draw]:
     """Every picture as often as it repeats. Looks at the same picture, twice in the folder, are counted through."""
     seen: Counter[str] = Counter()
     draws = []
-    for id, place in sorted((entry.id, place) for place, entry in enumerate(pool.entries)):
-        for _ in range(pool.entries[place].repeats if repeat else 1):
+    for id, place in sorted((entry.id, place) for place, entry in enumerate(pool.entries) if not entry.held_out):
+        for _ in range(pool.entries[place].repeats):
             draws.append((id, seen[id], place))
             seen[id] += 1
     return draws

@@ -26,6 +26,9 @@ class Entry:
 
     face: Box | None = None
 
+    held_out: bool = False
+    """Never trained on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -69,6 +72,8 @@ class Pool:
 
     def looks(self, entry: Entry) -> list[Look]:
         """Every look of an example that is worth encoding ahead."""
+        if entry.held_out:
+            return [Look(entry.placement)]
         if self.live:
             return []
         return [self.variant(entry, number) for number in range(self.variants or 1)]
@@ -89,7 +94,14 @@ def pools(data: Data, examples: Sequence[Sequence[Example]], *, resolution: Size
 def _pool(data: Data, dataset: Dataset, examples: Sequence[Example], resolution: Size, step: int) -> Pool:
     augment = Augment() if dataset.role == "validation" else data.augment_of(dataset)
     entries = (
-        Entry(each.id, each.repeats, layout(data, each.size, resolution, step), each.size, each.face)
+        Entry(
+            each.id,
+            each.repeats,
+            layout(data, each.size, resolution, step),
+            each.size,
+            each.face,
+            each.role == "validation",
+        )
         for each in examples
     )
     return Pool(

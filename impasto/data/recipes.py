@@ -11,9 +11,10 @@ Recipe = Mapping[str, Any]
 FORMAT = 1
 
 
-def picture_encoder(fingerprint: str, precision: str) -> str:
-    """Which picture encoder it is, by the hash of its file, and in which precision it is held."""
-    return fingerprint + ("" if precision == "fp32" else f"+{precision}")
+def picture_encoder(fingerprint: str, precision: str, tile: int | None) -> str:
+    """Which picture encoder it is, by the hash of its file, in which precision it is held, and how large its tiles
+    are."""
+    return fingerprint + ("" if precision == "fp32" else f"+{precision}") + (f"+tile {tile}" if tile else "")
 
 
 def latents_recipe(

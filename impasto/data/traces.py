@@ -58,6 +58,41 @@ def alike(traces: Sequence[str]) -> list[list[int]]:
     return [places for places in groups.values() if len(places) > 1]
 
 
+class Lookup:
+    """Finds whatever looks like a picture, as it is or mirrored, and what looks like that, and so on."""
+
+    def __init__(self, traces: Sequence[str], names: Sequence[str]) -> None:
+        """Pictures of one name are one picture; of one without a trace nothing else is known."""
+        self._names = names
+        known = [bytes.fromhex(trace) if trace else bytes(LENGTH) for trace in traces]
+        self._known = np.array([bool(trace) for trace in traces], bool)
+        raw = np.frombuffer(b"".join(known), np.uint8).reshape(len(known), LENGTH)
+        bits = np.unpackbits(raw[:, :16], axis=1).reshape(-1, 2, POINTS - 1, POINTS - 1)
+        self._bits = bits
+        self._colours = raw[:, 16:].astype(np.int16).reshape(-1, COARSE, COARSE, 3)
+
+    def group(self, place: int) -> set[int]:
+        """The places of all that look like the picture at `place`, itself among them."""
+        found, fresh = {place}, [place]
+        while fresh:
+            near = self._near(fresh.pop()) - found
+            found |= near
+            fresh += near
+        return found
+
+    def _near(self, place: int) -> set[int]:
+        same = {at for at, name in enumerate(self._names) if name == self._names[place]}
+        if not self._known[place]:
+            return same
+        straight = (self._bits != self._bits[place]).sum((1, 2, 3)) <= BITS
+        straight &= np.abs(self._colours - self._colours[place]).max((1, 2, 3)) <= SHADES
+        # Of a mirrored picture all but one column of what gets brighter downwards is known.
+        down = self._bits[place, 1][:, :0:-1]
+        mirrored = (self._bits[:, 1, :, 1:] != down).sum((1, 2)) <= BITS * down.size // 128
+        mirrored &= np.abs(self._colours - self._colours[place][:, ::-1]).max((1, 2, 3)) <= SHADES
+        return same | {int(at) for at in np.flatnonzero((straight | mirrored) & self._known)}
+
+
 def _bands(raw: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.intp]]:
     """Places that agree in a band, two or more."""
     found = []

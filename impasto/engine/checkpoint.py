@@ -128,6 +128,12 @@ def latest(run: RunFolder) -> tuple[Checkpoint | None, list[Problem]]:
     return None, refused
 
 
+def steps(run: RunFolder) -> list[int]:
+    """The steps that can be gone on from as far as sizes tell, newest first."""
+    found = [each for each in _newest_first(run) if each.manifest and each.path == run.checkpoint(each.step)]
+    return [each.step for each in found if each.manifest and _has_sizes(each.path, each.manifest)]
+
+
 def load(path: Path) -> Checkpoint:
     """Read one checkpoint and check every byte of it. Raises ModelFileError (exit code 7) if it is not whole."""
     tensors: dict[str, dict[str, Tensor]] = {}

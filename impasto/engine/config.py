@@ -68,6 +68,10 @@ class Save(Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp16"
     """Precision of the adapter files. Checkpoints are always fp32."""
 
+    layout: Literal["kohya", "diffusers"] = "kohya"
+    """How the layers are named in adapter files. kohya: as Kohya's scripts do, which most programs read; diffusers: as
+    diffusers and PEFT do, for plain LoRA and without T5's layers, with the scale inside the factors."""
+
     proof: Literal["every", "final", "off"] = "every"
     """When a written file is loaded again through diffusers on a fresh base, its layers counted, a picture compared."""
 
@@ -122,19 +126,39 @@ class Preview(Section):
 
 
 class Validation(Section):
-    """The loss on the sets with the role `validation`, with the same noise every time."""
+    """The loss on pictures that are held out of the training, and on as many that are not, with the same noise every
+    time."""
+
+    share: Annotated[float, Field(ge=0.0, le=0.5)] | None = None
+    """Of the training pictures, the share that is held out: chosen by what is in them, each with all that look like it.
+    0.0: none. Unset: none where a set has the role `validation` or there are fewer than 20 pictures, else 0.05 of them,
+    at least 2 and at most `pictures`."""
+
+    pictures: NaturalInt = 8
+    """Held-out pictures that are measured at most, and as many training pictures; where none is held out, 4 training
+    pictures are, if there are 10 to choose from. 0: nothing is measured."""
+
+    bins: Annotated[int, Field(ge=1, le=32)] = 4
+    """Into so many equal parts the noise levels that are trained are divided; each picture is measured in the middle of
+    each."""
+
+    timesteps: Annotated[tuple[Annotated[int, Field(ge=0, lt=1000)], ...], Field(strict=False, min_length=1)] | None = (
+        None
+    )
+    """The timesteps at which each picture is measured, as [100, 300, 500]. Unset: the middles of `bins`."""
 
     every_steps: PositiveInt | None = None
-    """Measure after every so many steps. Unset: after every epoch."""
+    """Measure after every so many steps, and at the end. Unset: at the start, at the end and in between, as often as
+    takes less than 5 % of the time."""
 
-    timesteps: Annotated[tuple[Annotated[int, Field(ge=0, lt=1000)], ...], Field(strict=False, min_length=1)] = (
-        100,
-        300,
-        500,
-        700,
-        900,
-    )
-    """The noise levels at which it is measured."""
+    patience: PositiveInt | None = None
+    """End the run early once so many measurements in a row brought no lower loss on the held-out pictures. Unset:
+    never. The schedule of the rate is not shortened by it."""
+
+    @property
+    def levels(self) -> int:
+        """Noise levels of each picture."""
+        return self.bins if self.timesteps is None else len(self.timesteps)
 
 
 class Output(Section):

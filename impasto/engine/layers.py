@@ -42,7 +42,7 @@ def look(config: RunConfig) -> list[Row]:
 
     Raises ConfigError when blocks or rules do not fit the base, ModelFileError when the base is none.
     """
-    targets = trained(config, families.outline(detect.look(config.model)))
+    targets = trained(config, families.outline(detect.look(config.model, heads=True)))
     return [_row(seat, config) for seat in adapters.seats(config.adapter, targets)]
 
 

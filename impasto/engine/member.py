@@ -27,6 +27,19 @@ from impasto.optim.schedules import factor
 from impasto.rates import lora_plus, part_rates, rate_of, rates_of, text_encoder_until
 
 
+@dataclass(frozen=True)
+class Look:
+    """What the examples of a micro-batch cost, on the device."""
+
+    keys: tuple[str, ...]
+    t: Tensor
+    """[N], timesteps."""
+    weight: Tensor
+    """[N], how much each example counts."""
+    losses: Tensor
+    """[N], weighted."""
+
+
 @dataclass
 class Progress:
     """What the last steps did, still on the device: read in one go, so that no step waits for it."""
@@ -36,13 +49,15 @@ class Progress:
     norms: list[Tensor] = field(default_factory=list)
     skips: list[Tensor] = field(default_factory=list)
     rates: list[dict[str, float]] = field(default_factory=list)
+    looks: list[list[Look]] = field(default_factory=list)
+    """For each step, its micro-batches."""
     bounds: list[Tensor] = field(default_factory=list)
     """[3] a step where the adapter's layers are bounded: how many were shortened, mean and largest length."""
 
     def clear(self, first: int) -> None:
         """Everything up to step `first` was read."""
         self.first = first
-        for each in (self.losses, self.norms, self.skips, self.rates, self.bounds):
+        for each in (self.losses, self.norms, self.skips, self.rates, self.looks, self.bounds):
             each.clear()
 
 
@@ -95,7 +110,7 @@ class Member:
         """What the loss is multiplied by before backward: more than 1 only in fp16."""
         return self._scaler.scale if self._scaler else self._one
 
-    def update(self, loss: Tensor) -> None:
+    def update(self, loss: Tensor, looks: list[Look]) -> None:
         """Clip, step, average: the gradients of this step are complete. Nothing here waits for the device."""
         now = factor(self.config.optim.schedule, self.step, self.total)
         asked = {group: rate * now for group, rate in self._rates.items()}
@@ -111,6 +126,7 @@ class Member:
         self.optimizer.zero_grad()
         self.step += 1
         self.progress.losses.append(loss)
+        self.progress.looks.append(looks)
         self.progress.norms.append(report.norm)
         self.progress.skips.append(report.skipped)
         self.progress.rates.append(self._part_rates(now, asked, report.rates))

@@ -17,11 +17,15 @@ from impasto.engine import changes
 from impasto.engine.session import Session, Show
 from impasto.errors import ConfigError, LockedError, Problem
 from impasto.events import EventLog
+from impasto.families import hub
 from impasto.files import JSON
 from impasto.preflight.plan import forecast
 from impasto.preflight.show import brief
 from impasto.runs.folder import RunFolder
 from impasto.store import Store
+
+HUB = "hub"
+"""Where a run's record keeps what was asked of the hub."""
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
 
@@ -46,7 +50,26 @@ def opened(config: RunConfig, allow: frozenset[str], restart: bool, show: Show |
         for problem in advice(config):
             session.tell(events.Warned(code=problem.code, text=str(problem)))
         files.write(folder.config, settings.dump(config).encode())
+        if "libraries" not in folder.record():  # made by the queue, which knows of no library
+            folder.update_record(record())
         yield session
+
+
+def pinned(config: RunConfig, *, restart: bool) -> RunConfig:
+    """The same settings with a commit for all that is named by an id on the hub. A run that was begun with these ids
+    keeps its commits, wherever a branch is now."""
+    if not hub.given(config.model):
+        return config
+    path = run_folder(config)
+    begun = RunFolder.open(path) if not restart and (path / "config.toml").is_file() else None
+    if begun is not None and begun.record().get(HUB) == asked(config):
+        return config.model_copy(update={"model": settings.load(begun.config).model})
+    return config.model_copy(update={"model": hub.pinned(config.model)})
+
+
+def asked(config: RunConfig) -> dict[str, JSON]:
+    """The ids on the hub that settings name."""
+    return {name: str(where) for name, where in hub.given(config.model).items()}
 
 
 def advise(session: Session, store: Store, *, strict: bool) -> None:
@@ -71,7 +94,7 @@ def _folder(path: Path, config: RunConfig) -> RunFolder:
     if path.is_dir() and any(path.iterdir()):
         fix = "give the run another name, or another output.folder"
         raise LockedError(Problem("E-RUN-002", "there is something here already that is no run", str(path), fix))
-    return RunFolder.create(path, settings.dump(config), _record())
+    return RunFolder.create(path, settings.dump(config), record())
 
 
 def _changed(folder: RunFolder, config: RunConfig, allow: frozenset[str]) -> list[str]:
@@ -82,7 +105,8 @@ def _changed(folder: RunFolder, config: RunConfig, allow: frozenset[str]) -> lis
     return changes.check(settings.differences(before, config), allow, str(folder.path))
 
 
-def _record() -> dict[str, JSON]:
+def record() -> dict[str, JSON]:
+    """What a new run's record says of this machine."""
     versions: dict[str, JSON] = {name: metadata.version(name) for name in LIBRARIES}
     return {
         "python": sys.version.split()[0],

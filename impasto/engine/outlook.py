@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import cycle
 
 from impasto.config import RunConfig
 from impasto.data.examples import scan
@@ -55,20 +56,23 @@ class Outlook:
 
         figure = Figure(figsize=(16.0 if buckets else 12.0, 3.6), dpi=120, layout="constrained")
         drawn, counted, rate, *more = figure.subplots(1, 4 if buckets else 3)
-        drawn.fill_between(range(len(self.curves.snr)), self.curves.probability, color="#9db8d9", label="drawn")
-        drawn.plot(self.curves.effort, color="#1f5fa8", label="drawn, times its weight")
+        levels = range(len(self.curves.snr))
+        drawn.fill_between(levels, self.curves.probability, facecolor=plots.FILL, edgecolor=plots.LINE, label="drawn")
+        drawn.plot(self.curves.effort, color=plots.OTHER, linewidth=1.8, label="drawn, times its weight")
         drawn.set_xlabel("timestep (right: noise)")
         drawn.set_ylabel("share")
         drawn.legend(frameon=False)
         drawn.set_title(title, loc="left")
-        counted.plot(self.curves.weight, color="#1f5fa8", label="weight of the loss")
+        counted.plot(self.curves.weight, color=plots.LINE, label="weight of the loss")
         if self.curves.threshold is not None:
-            counted.plot(self.curves.threshold, color="#b5651d", label="where the loss turns linear")
+            counted.plot(self.curves.threshold, color=plots.OTHER, label="where the loss turns linear")
         counted.set_xlabel("timestep (right: noise)")
         counted.set_yscale("log")
         counted.legend(frameon=False)
-        for part, rates in self.rates.items():
-            rate.plot(self.steps, rates, label=part)
+        for (part, rates), style in zip(
+            self.rates.items(), cycle(("-", "--", ":")), strict=False
+        ):  # alike, they lie on one another
+            rate.plot(self.steps, rates, style, linewidth=1.8, label=part)
         rate.set_xlabel("step")
         rate.set_ylabel("learning rate")
         rate.legend(frameon=False)
@@ -89,7 +93,7 @@ def outlook(config: RunConfig, *, total: int | None = None) -> Outlook:
 
     Raises UserError where the objective does not go with the base, or the pictures cannot be counted.
     """
-    card = detect.look(config.model)
+    card = detect.look(config.model, heads=True)
     sides = config.data.resolution or card.resolution
     width, height = sides if isinstance(sides, tuple) else (sides, sides)
     process = processes.of_scheduler(card.scheduler, card.prediction)
@@ -107,5 +111,5 @@ def _counted(config: RunConfig, card: Card) -> int:
     """The steps that a run of so many epochs has."""
     found = scan(config.data)
     found.check(config.data)
-    feed = planned(config.data, found, config.train, side=card.resolution, step=card.step)
+    feed = planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)
     return feed.plan.total_steps(config.train)

@@ -27,8 +27,8 @@ class Part:
     share: float
     """Its part of the step: its examples over all of the step's, so that every example of a step counts alike."""
 
-    dice: int
-    """Seeds the adapter's dropouts."""
+    dice: int | None
+    """Seeds the adapter's dropouts; None where it is only measured."""
 
     @property
     def rows(self) -> int:

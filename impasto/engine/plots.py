@@ -10,19 +10,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from impasto.events import Validated
+
 if TYPE_CHECKING:
     from impasto.engine.layers import Row
     from impasto.preflight.report import BucketPlan
 
 INK, PAPER, QUIET = "#222222", "#ffffff", "#8a8f98"
+FILL, LINE, OTHER = "#8fb3dc", "#1f5fa8", "#b5651d"
+BARS = 14
+"""Buckets that are drawn: those with most pictures."""
+
+WIDE, TALL = 3.0, 2.7
+"""Inches of the axes that they are drawn in, about."""
 
 
-def loss_curve(steps: Sequence[int], losses: Sequence[float], *, title: str) -> bytes:
-    """Every step's loss as a dot, and its running mean as a line: a PNG."""
+def loss_curve(
+    steps: Sequence[int], losses: Sequence[float], *, title: str, measured: Sequence[Validated] = ()
+) -> bytes:
+    """Every step's loss as a dot, and its running mean as a line; below, what was measured at each noise level against
+    its first value, held-out pictures beside training pictures: a PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.6), dpi=120, layout="constrained")
-    axes = figure.subplots()
+    shown = len(measured) > 1
+    figure = Figure(figsize=(7.2, 6.6 if shown else 3.6), dpi=120, layout="constrained")
+    axes, *below = figure.subplots(2 if shown else 1, 1, squeeze=False)[:, 0]
     axes.plot(steps, losses, ".", color="#9db8d9", markersize=3, label="each step")
     axes.plot(steps, running_mean(losses), "-", color="#1f5fa8", linewidth=1.8, label="running mean")
     axes.set_xlabel("step")
@@ -31,9 +43,35 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float], *, title: str) -> 
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     axes.set_ylim(bottom=0)
+    for each in below:
+        _measured(each, measured)
     drawn = BytesIO()
     figure.savefig(drawn, format="png")
     return drawn.getvalue()
+
+
+def _measured(axes: Any, measured: Sequence[Validated]) -> None:
+    """Loss with fixed noise over its first value, a colour for each noise level: held-out solid, training dashed."""
+    from matplotlib import colormaps
+
+    levels = sorted({level for each in measured for level in (*each.losses, *each.training)}, key=int)
+    for at, level in enumerate(levels):
+        colour = colormaps["viridis"](0.1 + 0.75 * at / max(1, len(levels) - 1))
+        for style, name, losses in (
+            ("-", f"t = {level}, held out", [each.losses.get(level) for each in measured]),
+            ("--", f"t = {level}, training", [each.training.get(level) for each in measured]),
+        ):
+            found = [(each.step, loss) for each, loss in zip(measured, losses, strict=True) if loss]
+            if found:
+                values = [loss / found[0][1] for _, loss in found]
+                axes.plot([step for step, _ in found], values, style, color=colour, linewidth=1.4, label=name)
+    best = min((each for each in measured if each.step and each.loss), key=lambda each: each.loss or 0.0, default=None)
+    if best is not None:
+        axes.axvline(best.step, color=QUIET, linewidth=1.0, label=f"lowest, held out: step {best.step}")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss with fixed noise, over its first")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=7, ncols=2)
 
 
 def ranks(means: Mapping[int, float], *, title: str) -> bytes:
@@ -128,15 +166,33 @@ def _boxes(
 
 
 def buckets(axes: Any, found: Sequence[BucketPlan]) -> None:
-    """Each bucket as a dot at its width and height, as large as it has pictures."""
-    most = max(each.pictures for each in found)
-    sizes = [30 + 300 * each.pictures / most for each in found]
-    axes.scatter([each.width for each in found], [each.height for each in found], s=sizes, color="#9db8d9")
-    for each in found:
-        axes.annotate(str(each.pictures), (each.width, each.height), fontsize=7, ha="center", va="center", color=INK)
-    axes.set_xlabel("width of the bucket")
-    axes.set_ylabel("height")
-    axes.set_title("pictures", loc="left")
+    """Each bucket as a bar as long as it has pictures, from upright to wide, with its shape drawn before it."""
+    shown = sorted(sorted(found, key=lambda each: -each.pictures)[:BARS], key=lambda each: each.width / each.height)
+    rows = max(len(shown), 5)  # one bar alone is no wall
+    most, longest = max(each.pictures for each in shown), max(max(each.width, each.height) for each in shown)
+    side = min(0.8 * TALL / rows, 0.3)
+    for row, each in enumerate(shown):
+        axes.barh(row, each.pictures, height=0.62, color=FILL, edgecolor=LINE, linewidth=0.8)
+        axes.text(each.pictures + most * 0.02, row, f"{each.pictures}", fontsize=7, va="center", color=INK)
+        across, up = side * 1.35 * most / WIDE * each.width / longest, side * rows / TALL * each.height / longest
+        corner = (-0.11 * most - across / 2, row - up / 2)
+        axes.add_patch(_rectangle(corner, across, up))
+        axes.text(-0.22 * most, row, f"{each.width} × {each.height}", fontsize=7, va="center", ha="right", color=INK)
+    more = f", the {BARS} largest drawn" if len(found) > len(shown) else ""
+    axes.set_xlim(-0.2 * most, most * 1.15)
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xticks([each for each in axes.get_xticks() if 0 <= each <= most])
+    axes.set_xlabel("pictures")
+    axes.set_title(f"{len(found)} bucket{'s' if len(found) > 1 else ''}{more}", loc="left", fontsize=10, pad=8)
+    axes.spines["left"].set_position(("data", 0))
+
+
+def _rectangle(corner: tuple[float, float], width: float, height: float) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle(corner, width, height, facecolor=PAPER, edgecolor=LINE, linewidth=0.9)
 
 
 def running_mean(values: Sequence[float], back: int = 25) -> list[float]:

@@ -14,6 +14,7 @@ from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ from impasto.data.examples import scan
 from impasto.data.feed import MEMO, Feed, planned
 from impasto.data.plan import Micro, View, Visit
 from impasto.engine.device import Compute
+from impasto.engine.preview import texts_of
+from impasto.engine.proving import SCENE
 from impasto.errors import DataError, Problem
 from impasto.events import Event
 from impasto.families.config import Merged
@@ -40,6 +43,10 @@ from impasto.rates import part_rates
 from impasto.store import Store
 
 Tell = Callable[[Event], None]
+MEASURED = 20_221
+"""The dice of pictures that are measured. They are not the run's, so that runs of different seeds can be compared."""
+
+T = TypeVar("T")
 VARIANTS = 16
 """Captions with more variants than this are encoded at each visit: keeping them all would not pay."""
 
@@ -51,7 +58,7 @@ def look(config: RunConfig, card: Card, store: Store, tell: Tell) -> Feed:
     for problem in (*grouped(found.of("skip")), *grouped(found.of("note"))):
         tell(events.Warned(code=problem.code, text=str(problem)))
     found.check(config.data)
-    return planned(config.data, found, config.train, side=card.resolution, step=card.step)
+    return planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)
 
 
 def grouped(problems: Sequence[Problem], most: int = 5) -> Iterator[Problem]:
@@ -64,11 +71,20 @@ def grouped(problems: Sequence[Problem], most: int = 5) -> Iterator[Problem]:
 
 
 def fingerprint(store: Store, card: Card, part: Part, merged: Sequence[Merged]) -> str:
-    """Of a part of the base as it is trained on: of its file, and of the adapters that are merged into it."""
-    own = store.fingerprint(card.weights(part))
+    """Of a part of the base as it is trained on: of its files, and of the adapters that are merged into it."""
+    own = store.fingerprint(*card.weights(part))
     if not merged:
         return own
     return sha256(canonical([own, [[store.fingerprint(each.path), each.weight] for each in merged]])).hexdigest()
+
+
+def fill(sources: Sequence[tuple[Source, Tell]]) -> None:
+    """Encode whatever visits can ask for and the store lacks: first all pictures, then all captions, so that never two
+    kinds of encoders are in memory."""
+    for source, tell in sources:
+        source.fill_pictures(tell)
+    for source, tell in sources:
+        source.fill_captions(tell)
 
 
 class Source:
@@ -87,7 +103,7 @@ class Source:
         self._learns_words = "text_encoder" in part_rates(config)
         self._vae: ImageEncoder | None = None
         self._one_at_a_time = Lock()
-        self._vae_print = store.fingerprint(card.weights("vae"))
+        self._vae_print = store.fingerprint(*card.weights("vae"))
         self._text_print = "+".join(
             dict.fromkeys(fingerprint(store, card, part, config.model.merged) for part in card.encoders)
         )
@@ -100,26 +116,43 @@ class Source:
 
     @property
     def _vae_form(self) -> str:
-        """Which picture encoder it is, and in which precision."""
-        return recipes.picture_encoder(self._vae_print, self._config.model.vae_precision)
+        """Which picture encoder it is, and how it encodes."""
+        model = self._config.model
+        return recipes.picture_encoder(self._vae_print, model.vae_precision, model.vae_tile)
 
-    def fill(self, tell: Tell) -> None:
-        """Encode whatever a visit can ask for and the store lacks. Nothing to do on the second run."""
+    def fill_pictures(self, tell: Tell) -> None:
+        """Encode the pictures that a visit can ask for and the store lacks. Nothing to do on the second run."""
         if self._store is None:
             return
-        views = [(view, self._recipe(view)) for view in self._feed.plan.views()]
+        views = [(view, self._recipe(view)) for view in self._feed.views()]
         lacking = [view for view, recipe in views if self._store.missing([recipe])]
-        with self._encoder() if lacking else _nothing():
-            for done, view in enumerate(lacking):
-                _progress(tell, "encode pictures", done, len(lacking))
-                self._distribution(Visit(view.set, view.example, view.id, 0, view.placement, view.flip, view.color))
+        visits = [
+            Visit(each.set, each.example, each.id, 0, each.placement, each.flip, each.color)
+            for each in sorted(lacking, key=_size)
+        ]
+        done = 0
+        with self._encoder() if visits else _nothing():
+            for _, alike in groupby(visits, key=_size):
+                for together in _portions(list(alike), self._config.data.vae_batch_size):
+                    _progress(tell, "encode pictures", done, len(visits))
+                    for visit, found in zip(together, self._encode(together), strict=True):
+                        encodings.kept(self._store, self._recipe(visit), partial(_given, found))
+                    done += len(together)
             self._say_rescued(tell)
-        captions = [] if self._learns_words else sorted(self._kept_captions)
-        unknown = [text for text in captions if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
-        for done, caption in enumerate(unknown):
-            _progress(tell, "encode captions", done, len(unknown))
-            self._states(caption)
-        if not self._learns_words and (many := sum(self._is_many(*each) for each in self._captioned())):
+
+    def fill_captions(self, tell: Tell) -> None:
+        """The same for captions, and for what previews and proofs say."""
+        if self._store is None or self._learns_words:
+            return
+        texts = sorted({*self._kept_captions, *self._prompts()})
+        unknown = [text for text in texts if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
+        with self._family.lending.words() if unknown else _nothing():
+            done = 0
+            for together in _portions(unknown, self._config.data.text_encoder_batch_size):
+                _progress(tell, "encode captions", done, len(unknown))
+                self._keep_states(together)
+                done += len(together)
+        if many := sum(self._is_many(*each) for each in self._captioned()):
             text = (
                 f"{many} captions can be more than {VARIANTS} texts each, by shuffling, dropping or choosing; they are "
                 "encoded at each visit"
@@ -128,11 +161,34 @@ class Source:
 
     @contextmanager
     def live(self, tell: Tell) -> Iterator[None]:
-        """Keep the picture encoder at hand, if some pictures are new at each visit."""
-        live = self._store is None or any(pool.live for pool in self._feed.plan.pools)
-        with self._encoder() if live else _nothing():
+        """Keep the encoders at hand that are asked at each visit: where some pictures or captions are new each time, or
+        words are learnt."""
+        pictures = self._store is None or any(pool.live for pool in self._feed.plan.pools)
+        with (
+            self._encoder() if pictures else _nothing(),
+            self._family.lending.words() if self._encodes_words else _nothing(),
+        ):
             yield
             self._say_rescued(tell)
+
+    def said(self, texts: Sequence[str]) -> Conditioning:
+        """What the base is told by texts that are no captions: from the store, where the text encoder learns nothing.
+
+        Each is encoded by itself, so that a picture does not depend on what else is drawn.
+        """
+        if self._learns_words:
+            return {name: self._moved(value) for name, value in self._family.tokenize(list(texts)).items()}
+        return {name: self._moved(value) for name, value in stacked([self._states(text) for text in texts]).items()}
+
+    @property
+    def _encodes_words(self) -> bool:
+        """Whether captions are encoded while training."""
+        return self._store is None or self._learns_words or any(self._is_many(*each) for each in self._captioned())
+
+    def _prompts(self) -> Iterator[str]:
+        """What previews and proofs say."""
+        for prompt in (*self._config.preview.prompts, *([SCENE] if self._config.save.proof != "off" else [])):
+            yield from texts_of(prompt, self._card)
 
     def _say_rescued(self, tell: Tell) -> None:
         if self._vae is not None and (count := self._vae.rescued):
@@ -146,9 +202,10 @@ class Source:
 
     def batch(self, micro: Micro, step: int = 0) -> Batch:
         """A micro-batch of an optimizer step, on the device."""
-        latents = [self._latents(visit, key) for visit, key in zip(micro.visits, micro.keys, strict=True)]
-        moment = words.Moment(step, self._steps, micro.epoch)
-        texts = [self._caption(visit, key, moment) for visit, key in zip(micro.visits, micro.keys, strict=True)]
+        named = list(zip(micro.visits, micro.keys, strict=True))
+        latents = [self._latents(visit, key, measured=micro.measured) for visit, key in named]
+        moment = None if micro.measured else words.Moment(step, self._steps, micro.epoch)
+        texts = [self._caption(visit, key, moment) for visit, key in named]
         weights = [self._weight(visit) for visit in micro.visits]
         size = (latents[0].shape[-2], latents[0].shape[-1])
         masked = self._config.data.masks_of(self._config.data.sets[micro.set]).used
@@ -165,17 +222,17 @@ class Source:
 
     # -- pictures ------------------------------------------------------------------------------------------------
 
-    def _latents(self, visit: Visit, key: str) -> Tensor:
-        found = self._distribution(visit)
-        return encodings.draw_latents(found["mean"], found["std"], dice.seed("posterior", self._config.train.seed, key))
+    def _latents(self, visit: Visit, key: str, *, measured: bool) -> Tensor:
+        found = self._distribution(visit, keep=measured or not self._feed.plan.pools[visit.set].live)
+        seed = MEASURED if measured else self._config.train.seed  # runs of other seeds measure the same
+        return encodings.draw_latents(found["mean"], found["std"], dice.seed("posterior", seed, key))
 
-    def _distribution(self, visit: Visit) -> dict[str, Tensor]:
-        """Mean and standard deviation of an encoded picture, each [C, h, w]."""
-        new_each_time = self._feed.plan.pools[visit.set].live
+    def _distribution(self, visit: Visit, *, keep: bool) -> dict[str, Tensor]:
+        """Mean and standard deviation of an encoded picture, each [C, h, w]; kept where it can be asked for again."""
         return encodings.kept(
-            None if new_each_time else self._store,
+            self._store if keep else None,
             self._recipe(visit),
-            lambda: self._encode(visit),
+            lambda: self._encode([visit])[0],
         )
 
     def _recipe(self, seen: Visit | View) -> recipes.Recipe:
@@ -184,16 +241,21 @@ class Source:
             flip=seen.flip, alpha=self._config.data.alpha, encoder=self._vae_form, color=seen.color,
         )  # fmt: skip
 
-    def _encode(self, visit: Visit) -> dict[str, Tensor]:
-        example = self._feed.example(visit)
-        shown = pixels.render(self._pixels(visit), visit.placement, flip=visit.flip, color=visit.color)
+    def _encode(self, visits: Sequence[Visit]) -> list[dict[str, Tensor]]:
+        """Pictures of one size, encoded together."""
+        shown = torch.stack([torch.from_numpy(self._rendered(each)) for each in visits])
         with self._one_at_a_time, self._encoder():  # threads decode side by side, and encode in turn
             assert self._vae is not None
-            mean, std = self._vae.encode(torch.from_numpy(shown)[None])
-        if not bool(mean.isfinite().all() and std.isfinite().all()):
-            fix = "check the VAE of the base model; it gives no numbers for this picture"
-            raise DataError(Problem("E-IMG-040", "the picture encoder's answer is not finite", str(example.path), fix))
-        return {"mean": mean[0], "std": std[0]}
+            mean, std = self._vae.encode(shown)
+        for at, visit in enumerate(visits):
+            if not bool(mean[at].isfinite().all() and std[at].isfinite().all()):
+                fix = "check the VAE of the base model; it gives no numbers for this picture"
+                where = str(self._feed.example(visit).path)
+                raise DataError(Problem("E-IMG-040", "the picture encoder's answer is not finite", where, fix))
+        return [{"mean": mean[at], "std": std[at]} for at in range(len(visits))]
+
+    def _rendered(self, visit: Visit) -> pixels.Floats:
+        return pixels.render(self._pixels(visit), visit.placement, flip=visit.flip, color=visit.color)
 
     @contextmanager
     def _encoder(self) -> Iterator[None]:
@@ -242,10 +304,13 @@ class Source:
 
     # -- captions ------------------------------------------------------------------------------------------------
 
-    def _caption(self, visit: Visit, key: str, moment: words.Moment) -> str:
-        dataset, caption = self._config.data.sets[visit.set], self._feed.example(visit).caption
-        rules = self._config.data.captions_of(dataset)
-        if dataset.role == "validation":
+    def _caption(self, visit: Visit, key: str, moment: words.Moment | None) -> str:
+        """The caption of a visit; at no moment of the training, the whole one."""
+        caption, rules = (
+            self._feed.example(visit).caption,
+            self._config.data.captions_of(self._config.data.sets[visit.set]),
+        )
+        if moment is None:
             return words.complete(caption, rules)
         return words.visited(caption, rules, dice.generator("caption", self._config.train.seed, key), moment)
 
@@ -257,8 +322,8 @@ class Source:
     def _captioned(self) -> Iterator[tuple[str, Captions]]:
         """Every caption that is changed by visits, with its rules."""
         for dataset, examples in zip(self._config.data.sets, self._feed.scan.examples, strict=True):
-            if dataset.role != "validation":
-                yield from ((example.caption, self._config.data.captions_of(dataset)) for example in examples)
+            rules = self._config.data.captions_of(dataset)
+            yield from ((each.caption, rules) for each in examples if each.role != "validation")
 
     def _is_many(self, caption: str, rules: Captions) -> bool:
         return words.variants(caption, rules, limit=VARIANTS) is None
@@ -268,10 +333,9 @@ class Source:
         for caption, rules in self._captioned():
             found = words.variants(caption, rules, limit=VARIANTS)
             yield from (words.WITHOUT_WORDS,) if found is None else found
-        for dataset, examples in zip(self._config.data.sets, self._feed.scan.examples, strict=True):
-            if dataset.role == "validation":
-                rules = self._config.data.captions_of(dataset)
-                yield from (words.complete(example.caption, rules) for example in examples)
+        for micro in (*self._feed.held_out, *self._feed.beside):
+            rules = self._config.data.captions_of(self._config.data.sets[micro.set])
+            yield from (words.complete(self._feed.example(visit).caption, rules) for visit in micro.visits)
 
     def _cond(self, texts: list[str]) -> Conditioning:
         if self._learns_words or any(self._changes(text) for text in texts):
@@ -290,6 +354,19 @@ class Source:
         cond = self._family.tokenize([caption])
         found = encodings.kept(self._store, self._text_recipe(cond), lambda: self._encode_text(cond))
         return {name: value[0] for name, value in found.items()}
+
+    def _keep_states(self, captions: Sequence[str]) -> None:
+        """Encode captions together and keep each; those without padding have lengths of their own, and go alone."""
+        conds = [self._family.tokenize([caption]) for caption in captions]
+        if len(captions) == 1 or "mask" in conds[0]:
+            for caption in captions:
+                self._states(caption)
+            return
+        joined = {name: torch.cat([each[name] for each in conds]) for name in conds[0]}
+        found = self._encode_text(joined)
+        for at, cond in enumerate(conds):
+            own = {name: value[at : at + 1] for name, value in found.items()}
+            encodings.kept(self._store, self._text_recipe(cond), partial(_given, own))
 
     def _text_recipe(self, cond: Conditioning) -> recipes.Recipe:
         return encodings.text_recipe(
@@ -318,6 +395,20 @@ class Source:
         if self._compute.device.type == "cuda":
             return value.pin_memory().to(self._compute.device, non_blocking=True)
         return value.to(self._compute.device)
+
+
+def _size(seen: Visit | View) -> tuple[int, int]:
+    return seen.placement.bucket.width, seen.placement.bucket.height
+
+
+def _portions(all_of_them: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`size` at a time."""
+    return (all_of_them[at : at + size] for at in range(0, len(all_of_them), size))
+
+
+def _given(found: Conditioning) -> Conditioning:
+    """What was made already, for who asks for it to be made."""
+    return found
 
 
 def _loaded(path: Path, id: str, placement: Placement, background: pixels.Background) -> pixels.Pixels:

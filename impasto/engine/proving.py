@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from impasto import families
@@ -15,6 +15,8 @@ from impasto.engine import preview
 from impasto.engine.config import Prompt
 from impasto.engine.device import Compute
 from impasto.engine.member import Member
+from impasto.engine.preview import Said
+from impasto.families import parts
 from impasto.families.config import Model
 from impasto.families.detect import Card
 from impasto.families.family import Family
@@ -25,33 +27,36 @@ SCENE = Prompt(text="a picture", steps=4, guidance=3.0, seed=1)
 """Few steps: the question is whether two paths agree, not what they draw."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Witness:
-    """Draws the same scene as training does, through diffusers, on a fresh copy of the base."""
+    """Draws the same scene as training does, through diffusers, on a second base in the same memory as the one that is
+    trained on."""
 
     card: Card
     model: Model
     compute: Compute
-    _prover: Prover | None = field(default=None, init=False)
 
     def prove(
-        self, path: Path, member: Member, family: Family, riders: Riders, adapter: Adapter | None = None
+        self, path: Path, member: Member, family: Family, riders: Riders, said: Said, adapter: Adapter | None = None
     ) -> Proof:
-        """Open `path` on a fresh base; raises ModelFileError when a layer is missing or the picture differs.
+        """Open `path` on a base that nobody rides on; raises ModelFileError when a layer is missing or the picture
+        differs.
 
         With a mounted `adapter`, the file is that one's in place of the member's own.
         """
-        if self._prover is None:
-            self._prover = Prover(self.card, device=self.compute.device, dtype=self.compute.dtype, model=self.model)
+        prover = Prover(
+            self.card, device=self.compute.device, dtype=self.compute.dtype, model=self.model,
+            fresh=partial(parts.twin, self.card, family.lending),
+        )  # fmt: skip
         with member.averaged():
             reference = preview.draw(
-                family, self.compute, SCENE, self.card, riders=riders, adapter=adapter or member.adapter
+                family, self.compute, SCENE, self.card, riders=riders, adapter=adapter or member.adapter, said=said
             )
         names = [name for name, _ in member.adapter.items()]
-        return self._prover.prove(path, names=names, scene=self._scene, reference=reference)
+        scene = partial(self._scene, said=said, family=family)
+        return prover.prove(path, names=names, scene=scene, reference=reference)
 
-    @torch.no_grad()
-    def _scene(self, modules: Modules) -> Tensor:
+    def _scene(self, modules: Modules, said: Said, family: Family) -> Tensor:
         model = self.model.model_copy(update={"gradient_checkpointing": False})
         fresh = families.assemble(self.card, model, modules, self.compute.device)
-        return preview.draw(fresh, self.compute, SCENE, self.card)
+        return preview.shown(family, preview.drawn(fresh, self.compute, SCENE, self.card, said=said))

@@ -62,11 +62,11 @@ def mounted(trainer: Trainer, member: Member, rank: int) -> Iterator[Adapter]:
 def losses(
     trainer: Trainer, member: Member, batches: Sequence[Batch], ranks: Sequence[int], poll: Callable[[], None]
 ) -> dict[str, dict[str, float]]:
-    """For rank 0, each of `ranks` and the whole adapter the mean loss at each noise level of the settings."""
+    """For rank 0, each of `ranks` and the whole adapter the mean loss at each noise level that is measured."""
     found = {}
     for rank in (0, *ranks, whole(member.adapter)):
         with mounted(trainer, member, rank) as adapter:
-            by = validate.losses(trainer, member, batches, member.config.validation, poll, adapter)
+            (by,) = validate.losses(trainer, [validate.Asked(member, batches, adapter)], poll)
         found[str(rank)] = {str(t): loss for t, loss in by.items()}
     return found
 

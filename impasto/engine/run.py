@@ -21,8 +21,10 @@ from impasto import adapters, events, families, objectives, optim
 from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
-from impasto.engine import device, opening, prepare, ranks
+from impasto.engine import device, opening, pick, prepare, ranks, validate
 from impasto.engine.device import Compute
+from impasto.engine.ledger import Ledger
+from impasto.engine.measuring import Gauge, measure
 from impasto.engine.member import Member, trained
 from impasto.engine.proving import Witness
 from impasto.engine.session import Session, Show, StopAsked
@@ -30,12 +32,13 @@ from impasto.engine.signals import StopRequest
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
 from impasto.errors import ConfigError, Problem, Stopped, UserError
-from impasto.families import detect
+from impasto.families import detect, hub
 from impasto.families.detect import Card
 from impasto.families.family import Family
+from impasto.families.names import T5
 from impasto.store import Store, default_root
-from impasto.weights import file, starting
-from impasto.weights.merge import merge_all
+from impasto.weights import layouts, starting
+from impasto.weights.merge import by_layer, merge_into_part, mergeable
 
 
 def train(
@@ -62,8 +65,15 @@ def train(
         raise ConfigError(*dict.fromkeys(problems))
     stop, store = StopRequest(), Store(cache or default_root(os.environ))
     failures: list[UserError] = []
+    asked = [opening.asked(each) for each in configs]
+    configs = [opening.pinned(each, restart=restart) for each in configs]
+    for config in configs:
+        hub.local(config.model)  # hours, perhaps: before there is a run
     with stop.listening(), ExitStack() as held:
         sessions = [held.enter_context(opening.opened(each, allow, restart, show)) for each in configs]
+        for session, ids in zip(sessions, asked, strict=True):
+            if ids and opening.HUB not in session.folder.record():
+                session.folder.update_record({opening.HUB: ids})
         for together in fleets(sessions):
             failures += Fleet(together, store, stop, strict=strict).train()
     if failures:
@@ -79,14 +89,23 @@ def fleets(sessions: Iterable[Session]) -> list[list[Session]]:
     return list(found.values())
 
 
+Umpire = Callable[[list[Session], Trainer, Callable[[], None]], Iterable[Session]]
+"""Looks at the runs of a fleet between two steps, and says which of them leave it now."""
+
+
 class Fleet:
     """Runs that train at once on one frozen base."""
 
-    def __init__(self, sessions: Sequence[Session], store: Store, stop: StopRequest, *, strict: bool = False) -> None:
+    def __init__(
+        self, sessions: Sequence[Session], store: Store, stop: StopRequest, *,
+        strict: bool = False, umpire: Umpire | None = None, rows: int = 0,
+    ) -> None:  # fmt: skip
         self._sessions = list(sessions)
         self._store = store
         self._stop = stop
         self._strict = strict
+        self._umpire = umpire
+        self._rows = rows
         self._failures: list[UserError] = []
 
     def train(self) -> list[UserError]:
@@ -117,8 +136,10 @@ class Fleet:
             session.feed = prepare.look(session.config, card, self._store, session.tell)
             total = session.feed.plan.total_steps(session.config.train)
             totals[str(session.folder.path)] = total
-            if session.finished_at >= total:
-                session.tell(events.Noted(text=f"already finished, all {total} steps: {session.folder.final}"))
+            _can_be_patient(session)
+            if (ended := session.was_finished(total)) is not None and session.goes_back_to is None:
+                steps = f"all {total} steps" if ended >= total else f"early, after step {ended} of {total}"
+                session.tell(events.Noted(text=f"already finished, {steps}: {session.folder.final}"))
                 self._sessions.remove(session)
                 continue
             opening.advise(session, self._store, strict=self._strict)
@@ -130,33 +151,47 @@ class Fleet:
         for session in self._sessions:
             device.holds(session.config.optim, compute)
             session.tell(events.Phase(name="load"))
-        family = families.load(card, config.model, device=compute.device, dtype=compute.dtype)
-        merge_all(family.targets(), config.model.merged)
+        finish = partial(merge_into_part, merged=config.model.merged, base=families.outline(card))
+        family = families.lend(card, config.model, device=compute.device, dtype=compute.dtype, finish=finish)
+        mergeable(family.targets(), config.model.merged)
         for session in self._sessions:  # before any picture is encoded: what does not go with this base is refused
             objectives.build(session.config.objective, family.process, session.config.train.seed)
             _has_layers(session.config, family)
-        trainer = Trainer(family, compute, config.device.rows)
+            session.source = prepare.Source(session.config, session.feed, card, family, compute, self._store)
+        prepare.fill([(session.source, session.tell) for session in self._sessions])
+        for session in self._sessions:
+            held.enter_context(session.source.live(session.tell))
+            session.tell(events.Phase(name="load"))
+        held.enter_context(family.lending.denoiser.use())
+        trainer = Trainer(family, compute, config.device.rows or self._rows)
         for session in self._sessions:
             self._admit(session, trainer, totals[str(session.folder.path)], held)
+        if count := config.model.blocks_to_swap:
+            family.lending.let_blocks_wait(count, compute.device)
         return trainer, Witness(card, config.model, compute)
 
     def _admit(self, session: Session, trainer: Trainer, total: int, held: ExitStack) -> None:
         """Make a run's member, as it was when it was last saved, and let it ride."""
         config, family, compute = session.config, trainer.family, trainer.compute
-        source = prepare.Source(config, session.feed, session.card, family, compute, self._store)
-        source.fill(session.tell)
-        held.enter_context(source.live(session.tell))
-        saved = session.newest()
+        source = session.source
+        saved = session.newest() if session.goes_back_to is None else session.saved_at(session.goes_back_to)
         session.member, notes = member(config, family, compute, total, saved.tensors["adapter"] if saved else None)
         for note in notes:
             session.tell(events.Noted(text=note))
         session.member.feed(Loader(source.step, last=total, ahead=config.data.prefetch, workers=config.data.workers))
         held.callback(session.member.close)
-        session.held_out = [source.batch(micro) for micro in session.feed.held_out]
+        session.gauge = _gauge(session, source, total)
         if ranks.asked(config):
-            session.ranked_on = session.held_out or ranks.batches(source, session.feed.plan, total)
+            session.ranked_on = list(session.gauge.held) or ranks.batches(source, session.feed.plan, total)
         base_hash = prepare.fingerprint(self._store, session.card, "unet", config.model.merged)
         session.teller = Teller(config, session.card, session.feed, compute, base_hash, uuid.uuid4().hex, total)
+        levels = config.objective.timesteps
+        session.ledger = Ledger(
+            chain.from_iterable(session.feed.scan.examples), total=total, low=levels.low, high=levels.high
+        )
+        session.gauge.curve.on = pick.names(
+            [*session.gauge.held, *session.gauge.beside], validate.timesteps(session.member)
+        )
         session.restore(saved)
         session.begin()
         trainer.add(session.member)
@@ -164,20 +199,42 @@ class Fleet:
     def _train(self, trainer: Trainer, witness: Witness) -> None:
         poll = self._stop.poll
         try:
+            untrained: dict[str, bytes] = {}
             for session in list(self._sessions):
-                self._apart(session, trainer, partial(first, session, trainer, witness, poll))
+                self._apart(session, trainer, partial(first, session, trainer, witness, poll, untrained))
                 if session.done:
                     self._leave(session, trainer)
+            self._measure(trainer)  # the start; or what a kill kept from being measured
+            self._judge(trainer, poll)
             while self._sessions:
                 poll()
                 for failed, error in trainer.step().items():
                     self._lose(next(each for each in self._sessions if each.member is failed), trainer, error)
+                self._measure(trainer)
                 for session in list(self._sessions):
                     self._after_step(session, trainer, witness)
+                self._judge(trainer, poll)
         except Stopped:
             for session in self._sessions:
                 session.interrupt(trainer)
             raise
+
+    def _judge(self, trainer: Trainer, poll: Callable[[], None]) -> None:
+        """Let the umpire look at all of them between two steps, and take out whom it stops."""
+        if self._umpire and self._sessions:
+            begun = time.monotonic()
+            for session in self._umpire(list(self._sessions), trainer, poll):
+                self._leave(session, trainer)
+            for session in self._sessions:
+                session.wait_for(time.monotonic() - begun)
+
+    def _measure(self, trainer: Trainer) -> None:
+        """Measure every run that is due, together: they share the base's forward passes."""
+        for session in [each for each in self._sessions if each.gauge.is_due(each.member.step)]:
+            self._apart(session, trainer, partial(session.report, trainer))
+        due = [each for each in self._sessions if each.gauge.is_due(each.member.step)]
+        if due:
+            measure(trainer, due, self._sessions, self._stop.poll)
 
     def _after_step(self, session: Session, trainer: Trainer, witness: Witness) -> None:
         begun = time.monotonic()
@@ -209,11 +266,30 @@ class Fleet:
             session.member.close()
 
 
+def _can_be_patient(session: Session) -> None:
+    """Raise ConfigError when a run is to end by held-out pictures and has none."""
+    if session.config.validation.patience is not None and not session.feed.held_out:
+        what = "the run is to end by the loss on held-out pictures, and none are held out of so few"
+        fix = "set validation.share, for instance to 0.1, or delete this line"
+        raise ConfigError(Problem("E-CFG-026", what, "validation.patience", fix))
+
+
+def _gauge(session: Session, source: prepare.Source, total: int) -> Gauge:
+    """What of a run is measured, and when."""
+    held, beside = ([source.batch(micro) for micro in some] for some in (session.feed.held_out, session.feed.beside))
+    return Gauge(held, beside, frozenset(session.feed.measured_at(total)))
+
+
 def _has_layers(config: RunConfig, family: Family) -> None:
     """Raise ConfigError when blocks or rules do not fit this base, or leave no layer to train."""
-    if not adapters.seats(config.adapter, trained(config, family.targets())):
+    seats = adapters.seats(config.adapter, trained(config, family.targets()))
+    if not seats:
         what, fix = "no layer gets an adapter: nothing would be trained", "see `impasto layers` and open some"
         raise ConfigError(Problem("E-CFG-134", what, "adapter", fix))
+    if config.save.layout == "diffusers" and any(seat.target.encoder == T5 for seat in seats):
+        what = "T5 is trained, and diffusers loads no adapters of it, so its layout has no names for them"
+        fix = 'adapter.rules = [{ match = "^lora_te3_", skip = true }], or save.layout = "kohya"'
+        raise ConfigError(Problem("E-CFG-171", what, "save.layout", fix))
 
 
 def member(
@@ -226,7 +302,7 @@ def member(
     """
     start, sizes, begun = config.adapter.start, None, None
     if start is not None:
-        begun = file.load(start.path)[0] if saved is None else saved
+        begun = layouts.load(start.path, family.targets()) if saved is None else by_layer(saved)
         sizes = starting.sizes(start.path, begun) if start.sizes == "file" else None
     adapter = adapters.build(config.adapter, trained(config, family.targets()), config.train.seed, sizes)
     notes = list(starting.take_over(adapter, start.path, begun)) if start and begun and saved is None else []
@@ -235,9 +311,15 @@ def member(
     return Member(config, adapter, objective, total, scaled=compute.scaled), notes
 
 
-def first(session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None]) -> None:
-    """Before the first step: what the base draws by itself; and after a kill behind the last step, what it left out."""
+def first(
+    session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None], untrained: dict[str, bytes]
+) -> None:
+    """Before the first step: what the base draws by itself; and after a kill behind the last step, what it left out.
+
+    `untrained` are pictures that another run has drawn already: before the first step all adapters leave the base as it
+    is, but those that begin with a file.
+    """
     if session.member.step == 0 and session.config.preview.at_start:
-        session.draw_previews(trainer, poll)
+        session.draw_previews(trainer, poll, untrained if session.config.adapter.start is None else None)
     if session.done:
         session.finish(trainer, witness, poll)

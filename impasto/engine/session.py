@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from impasto.adapters.adapter import Adapter
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.feed import Feed
-from impasto.engine import checkpoint, plots, preview, ranks, validate
+from impasto.engine import checkpoint, pick, plots, preview, ranks
+from impasto.engine.ledger import Ledger
+from impasto.engine.measuring import Gauge
 from impasto.engine.member import Member
+from impasto.engine.prepare import Source
 from impasto.engine.proving import Witness
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
@@ -26,8 +30,8 @@ from impasto.events import Event, EventLog
 from impasto.families.detect import Card
 from impasto.runs import control
 from impasto.runs.folder import RunFolder
+from impasto.weights import diffusers_layout, metadata
 from impasto.weights import file as adapter_file
-from impasto.weights import metadata
 
 Show = Callable[[Path, Event], None]
 Poll = Callable[[], None]
@@ -54,10 +58,15 @@ class Session:
     card: Card = field(init=False)
     feed: Feed = field(init=False)
     member: Member = field(init=False)
+    source: Source = field(init=False)
     teller: Teller = field(init=False)
-    held_out: list[Batch] = field(init=False, default_factory=list)
+    ledger: Ledger = field(init=False)
+    gauge: Gauge = field(init=False, default_factory=Gauge)
     ranked_on: list[Batch] = field(init=False, default_factory=list)
     """The pictures that ranks are measured on, where the adapter is to be cut to some."""
+
+    goes_back_to: int | None = field(init=False, default=None)
+    """The step from which it goes on, where that is not its newest checkpoint: all of a sweep's fleet begin at one."""
 
     _started: float = field(default_factory=time.time, init=False)
     _clock: float = field(default_factory=time.monotonic, init=False)
@@ -73,14 +82,23 @@ class Session:
 
     @property
     def done(self) -> bool:
-        """Whether every step is trained."""
-        return self.member.step >= self.member.total
+        """Whether every step is trained, or the rest is not worth it."""
+        return self.member.step >= self.member.total or self._in_vain
 
     @property
-    def finished_at(self) -> int:
-        """The step at which the run was finished before, or -1."""
-        ends = [each.step for each in self.log.read() if isinstance(each, events.Finished)]
-        return ends[-1] if ends and self.folder.final.is_file() else -1
+    def _in_vain(self) -> bool:
+        """Whether measurements of held-out pictures have brought nothing better for long enough."""
+        patience = self.config.validation.patience
+        return patience is not None and self.gauge.curve.in_vain >= patience
+
+    def was_finished(self, total: int) -> int | None:
+        """The step at which a run of `total` steps was finished before; None if there is something left to do."""
+        ends = [each for each in self.log.read() if isinstance(each, events.Finished)]
+        if not ends or not self.folder.final.is_file():
+            return None
+        patience, before = self.config.validation.patience, ends[-1].patience
+        early = patience is not None and before is not None and patience <= before
+        return ends[-1].step if early or ends[-1].step >= total else None
 
     def newest(self) -> checkpoint.Checkpoint | None:
         """The newest whole checkpoint, if there is one."""
@@ -89,10 +107,16 @@ class Session:
             self.tell(events.Warned(code=problem.code, text=str(problem)))
         return found
 
+    def saved_at(self, step: int) -> checkpoint.Checkpoint | None:
+        """The checkpoint of a step; None for step 0."""
+        return checkpoint.load(self.folder.checkpoint(step)) if step else None
+
     def restore(self, found: checkpoint.Checkpoint | None) -> None:
         """Go on from a checkpoint, if there is one."""
         if found is not None:
             self.member.restore(found.step, found.tensors)
+            self.ledger.restore(found.tensors.get("ledger"))
+            self.gauge.curve.restore(found.state.get("measured"), found.tensors.get("best"))
             self._checkpointed = found.step
             self.tell(events.Resumed(step=found.step))
 
@@ -106,7 +130,7 @@ class Session:
     # -- between two steps ---------------------------------------------------------------------------------------
 
     def after_step(self, trainer: Trainer, witness: Witness, poll: Poll) -> None:
-        """Report what the step did, then do what is due: preview, validation, save, stop, finish."""
+        """Report what the step did, then do what is due: preview, save, stop, finish."""
         if self.member.comes_to_rest:
             self.tell(events.Noted(text=f"the text encoder's adapter rests from step {self.member.step} on"))
         asked = control.requests(self.folder)
@@ -114,8 +138,6 @@ class Session:
             self.report(trainer)
         if "preview" in asked or self._due(self.config.preview.every_steps, self.config.preview.every_epochs):
             self.draw_previews(trainer, poll)
-        if self._validation_due():
-            self.validate(trainer, poll)
         if self.done:
             self.finish(trainer, witness, poll)
         elif "save" in asked or "stop" in asked or self._save_due():
@@ -136,6 +158,7 @@ class Session:
         if not progress.losses:
             return
         rows = torch.stack([torch.stack(each).float() for each in (progress.losses, progress.norms, progress.skips)])
+        self._book(rows[2].tolist())
         bounds = torch.stack(progress.bounds).tolist() if progress.bounds else None
         elapsed, memory = time.monotonic() - self._clock, trainer.compute.memory()
         for at, (loss, norm, skip) in enumerate(rows.T.tolist()):
@@ -154,6 +177,20 @@ class Session:
         self.touch_clock()
         del self._skipped[:-WINDOW]
         self._stop_if_diverged(scaled=trainer.compute.scaled)
+
+    def _book(self, skipped: list[float]) -> None:
+        """Put down what each picture cost in the steps since the last report."""
+        progress = self.member.progress
+        told = [
+            torch.stack([look.t.float(), look.losses.float(), look.weight.float().to(look.t.device)])
+            for some in progress.looks for look in some
+        ]  # fmt: skip
+        numbers = iter(torch.cat(told, dim=1).T.tolist() if told else [])
+        for at, (some, skip) in enumerate(zip(progress.looks, skipped, strict=True)):
+            for key in (key for look in some for key in look.keys):
+                t, loss, weight = next(numbers)
+                if weight > 0 and not skip:
+                    self.ledger.add(progress.first + at, key, int(t), loss / weight)
 
     def _stop_if_diverged(self, *, scaled: bool) -> None:
         patience = IN_A_ROW_FP16 if scaled else IN_A_ROW
@@ -188,39 +225,29 @@ class Session:
         by_clock = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
         return by_clock or self._due(self.config.save.every_steps, self.config.save.every_epochs)
 
-    def _validation_due(self) -> bool:
-        steps = self.config.validation.every_steps
-        return bool(self.held_out) and (self.done or self._due(steps, None if steps else 1))
-
     # -- doing it ------------------------------------------------------------------------------------------------
 
-    def draw_previews(self, trainer: Trainer, poll: Poll) -> None:
-        """Draw every prompt. Too little memory for a preview is a warning, never the end of a training."""
-        prompts = self.config.preview.prompts
+    def draw_previews(self, trainer: Trainer, poll: Poll, shared: dict[str, bytes] | None = None) -> None:
+        """Draw every prompt. Too little memory for a preview is a warning, never the end of a training.
+
+        `shared` are pictures of the base, by what decides them: it draws alike for all of a fleet.
+        """
+        prompts, shared = self.config.preview.prompts, {} if shared is None else shared
         for number, prompt in enumerate(prompts):
             self.tell(events.Phase(name="preview", done=number, total=len(prompts)))
+            known = f"{prompt!r} {self.config.objective!r}"
             try:
-                with self.member.averaged():
-                    pixels = preview.draw(
-                        trainer.family, trainer.compute, prompt, self.card,
-                        riders=trainer.riders, adapter=self.member.adapter, process=self.member.objective.process,
-                        poll=poll,
-                    )  # fmt: skip
+                drawn = shared.get(known) or preview.of_member(
+                    self.member, prompt, trainer, self.card, self.source.said, poll
+                )
             except torch.OutOfMemoryError:
                 text = f"no memory for preview {number}; make its width and height smaller"
                 self.tell(events.Warned(code="W-MEM-002", text=text))
                 continue
             path = self.folder.preview(self.member.step, number)
-            files.write(path, preview.png(pixels))
+            files.write(path, drawn)
+            shared[known] = drawn
             self.tell(events.Preview(step=self.member.step, file=path.name, prompt=number))
-        self.touch_clock()
-
-    def validate(self, trainer: Trainer, poll: Poll) -> None:
-        """Measure the loss on the validation sets, with the same noise every time."""
-        self.tell(events.Phase(name="validation"))
-        with self.member.averaged():
-            losses = validate.losses(trainer, self.member, self.held_out, self.config.validation, poll)
-        self.tell(events.Validated(step=self.member.step, losses={str(t): value for t, value in losses.items()}))
         self.touch_clock()
 
     def checkpoint(self) -> None:
@@ -229,10 +256,17 @@ class Session:
             return
         step = self.member.step
         state: dict[str, files.JSON] = {"step": step, "total": self.member.total, "seed": self.member.seed}
-        keep = self.config.save.keep_checkpoints
-        written = checkpoint.save(self.folder, step, self.member.tensors(), state, keep=keep)
+        keep, tensors, curve = self.config.save.keep_checkpoints, self.member.tensors(), self.gauge.curve
+        if self.ledger.pictures:
+            tensors["ledger"] = self.ledger.tensors()
+        if curve.told:
+            state["measured"] = curve.state()
+        if curve.weights:
+            tensors["best"] = curve.weights
+        written = checkpoint.save(self.folder, step, tensors, state, keep=keep)
         self._checkpointed, self._saved_at = step, time.monotonic()
         self.tell(events.Saved(step=step, checkpoint=written.name))
+        files.write(self.folder.ledger, json.dumps(self.ledger.page(step), indent=1).encode())
 
     def export(self, path: Path, trainer: Trainer, witness: Witness) -> None:
         """Write the adapter as a file to use and, as the settings say, prove that it loads and draws alike."""
@@ -240,11 +274,19 @@ class Session:
         facts = self.teller.facts(self.member.step, started=self._started, written=time.time(), thumbnail=picture)
         with self.member.averaged():
             about = metadata.build(self.config, facts)
-            adapter_file.write(path, self.member.adapter.tensors(), about, self.config.save.precision)
+            self._write(path, self.member.adapter, about)
         self.tell(events.Saved(step=self.member.step, file=str(path.relative_to(self.folder.path))))
         if self.config.save.proof == "every" or (self.done and self.config.save.proof == "final"):
             self._prove(path, trainer, witness)
         self.touch_clock()
+
+    def _write(self, path: Path, adapter: Adapter, about: Mapping[str, str]) -> None:
+        """Write an adapter in the layout that the settings say."""
+        tensors, more = adapter.tensors(), dict[str, str]()
+        if self.config.save.layout == "diffusers":
+            layers = [(adapter.seats[name].target, layer.held()) for name, layer in adapter.items()]
+            tensors, more = diffusers_layout.written(layers, self.card.denoiser, fold=True)
+        adapter_file.write(path, tensors, {**about, **more}, self.config.save.precision)
 
     def _thumbnail(self) -> bytes | None:
         """The newest preview of the first prompt, small; None before there is one of the adapter."""
@@ -254,7 +296,7 @@ class Session:
 
     def _prove(self, path: Path, trainer: Trainer, witness: Witness, adapter: Adapter | None = None) -> None:
         self.tell(events.Phase(name="proof"))
-        proof = witness.prove(path, self.member, trainer.family, trainer.riders, adapter)
+        proof = witness.prove(path, self.member, trainer.family, trainer.riders, self.source.said, adapter)
         self.tell(
             events.Proven(
                 step=self.member.step, matched=proof.matched, expected=proof.expected,
@@ -283,7 +325,7 @@ class Session:
             path = self.folder.final_of(rank)
             with ranks.mounted(trainer, self.member, rank) as adapter:
                 noted = ranks.noted(about, rank, adapter, self.folder.final)
-                adapter_file.write(path, adapter.tensors(), noted, self.config.save.precision)
+                self._write(path, adapter, noted)
                 self.tell(events.Saved(step=self.member.step, file=path.name))
                 if self.config.save.proof != "off":
                     self._prove(path, trainer, witness, adapter)
@@ -292,7 +334,7 @@ class Session:
         told = {str(rank): self.folder.final_of(rank).name for rank in smaller} | {str(most): self.folder.final.name}
         event = events.Ranked(
             step=self.member.step,
-            pictures="validation" if self.held_out else "training",
+            pictures="validation" if self.gauge.held else "training",
             count=sum(len(batch.keys) for batch in self.ranked_on),
             losses={rank: dict(each) for rank, each in found.items()},
             files=told,
@@ -307,16 +349,38 @@ class Session:
         self.checkpoint()
         self.export(self.folder.final, trainer, witness)
         self.export_ranks(trainer, witness, poll)
+        self.pick()
         self.draw_curve()
-        seconds = time.time() - self._started
-        self.tell(events.Finished(step=self.member.step, seconds=seconds, file=self.folder.final.name))
+        early = self.config.validation.patience if self.member.step < self.member.total else None
+        self.tell(
+            events.Finished(
+                step=self.member.step, seconds=time.time() - self._started, file=self.folder.final.name, patience=early
+            )
+        )
+
+    def pick(self) -> None:
+        """Write the adapter where held-out pictures had the lowest loss, and say which files are worth a try."""
+        curve, run = self.gauge.curve, self.folder
+        best = curve.best
+        if best is not None and curve.weights:
+            facts = self.teller.facts(best.step, started=self._started, written=time.time())
+            adapter_file.write(run.best, curve.weights, metadata.build(self.config, facts), self.config.save.precision)
+        saved = {run.step_of(each): each.relative_to(run.path) for each in run.adapters()}
+        name = Path(run.best.name) if curve.weights else None
+        found = pick.shortlist(curve, best=name, last=Path(run.final.name), saved=saved)
+        if found:
+            event = events.Picked(step=self.member.step, candidates=tuple(found))
+            self.tell(event)
+            run.update_record({"picked": event.model_dump(mode="json", include={"candidates"})["candidates"]})
 
     def draw_curve(self) -> None:
-        """The loss of every step as a picture."""
-        told = [each for each in events.history(self.log.read()) if isinstance(each, events.Step)]
-        seen = [(each.step, each.loss) for each in told if each.loss is not None]
+        """The loss of every step as a picture, and what was measured."""
+        told = events.history(self.log.read())
+        seen = [(each.step, each.loss) for each in told if isinstance(each, events.Step) and each.loss is not None]
+        measured = list(events.measured(told).values())
         if seen:
-            files.write(self.folder.curve, plots.loss_curve(*zip(*seen, strict=True), title=self.config.name))
+            drawn = plots.loss_curve(*zip(*seen, strict=True), title=self.config.name, measured=measured)
+            files.write(self.folder.curve, drawn)
 
     def interrupt(self, trainer: Trainer) -> None:
         """A signal came: save what a resume needs, and nothing that takes longer."""

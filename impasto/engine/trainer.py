@@ -11,7 +11,7 @@ from impasto import dice
 from impasto.adapters.riders import Riders
 from impasto.data.batch import Batch
 from impasto.engine.device import Compute
-from impasto.engine.member import Member
+from impasto.engine.member import Look, Member
 from impasto.engine.packing import Part, join, lay_out, packs
 from impasto.engine.prior import with_answers
 from impasto.errors import ModelFileError, OutOfMemory, Problem, UserError
@@ -26,7 +26,8 @@ class Trainer:
         self.compute = compute
         self.riders = Riders(family.targets())
         self.members: list[Member] = []
-        self._rows = rows
+        self.rows = rows
+        """Examples in a forward pass, at most; 0: no limit."""
         self._checked = False
 
     def add(self, member: Member) -> None:
@@ -47,15 +48,15 @@ class Trainer:
         parts, failed = self._draw_all()
         while True:
             try:
-                losses = self._forward_backward(parts)
+                losses, looks = self._forward_backward(parts)
                 break
             except torch.OutOfMemoryError as error:
-                self._rows = _fewer(parts, self._rows, error)
+                self.rows = _fewer(parts, self.rows, error)
             for member in self.members:  # out of the except block, where the traceback still holds the memory
                 member.optimizer.zero_grad()
         self._every_target_fired()
         for member, loss in losses.items():
-            member.update(loss)
+            member.update(loss, looks[member])
         return failed
 
     def _draw_all(self) -> tuple[list[Part], dict[Member, UserError]]:
@@ -67,32 +68,33 @@ class Trainer:
                 failed[member] = error
         return parts, failed
 
-    def _forward_backward(self, parts: Sequence[Part]) -> dict[Member, Tensor]:
+    def _forward_backward(self, parts: Sequence[Part]) -> tuple[dict[Member, Tensor], dict[Member, list[Look]]]:
         losses = {part.member: torch.zeros((), device=self.compute.device) for part in parts}
-        for pack in packs(parts, self._rows):
-            for part, loss in zip(pack, self._pack(pack), strict=True):
-                losses[part.member] += loss
-        return losses
+        looks: dict[Member, list[Look]] = {part.member: [] for part in parts}
+        for pack in packs(parts, self.rows):
+            for part, each in zip(pack, self._pack(pack), strict=True):
+                losses[part.member] += each.mean() * part.share
+                looks[part.member].append(Look(part.batch.keys, part.noised.t, part.batch.weight, each))
+        return losses, looks
 
-    def _pack(self, pack: Sequence[Part]) -> Tensor:
+    def _pack(self, pack: Sequence[Part]) -> list[Tensor]:
+        """The loss of each example of each part, [N] each."""
         routes = lay_out(pack)
         x, t, cond = join(pack)
         pack = with_answers(pack, self.family, self.compute, x, t, cond)  # before anybody rides
         with self.riders.routed(routes):  # held through backward: checkpointed blocks run again there
             with self.compute.autocast():
                 predicted = self.family.predict(x, t, cond)  # the frozen base, once, for everybody
-            losses = torch.stack(
-                [
-                    part.member.objective.loss(
-                        predicted[route.start : route.stop], part.noised, part.batch.weight, part.batch.mask
-                    ).mean()
-                    * part.share
-                    for part, route in zip(pack, routes, strict=True)
-                ]
-            )
+            each = [
+                part.member.objective.loss(
+                    predicted[route.start : route.stop], part.noised, part.batch.weight, part.batch.mask
+                )
+                for part, route in zip(pack, routes, strict=True)
+            ]
+            losses = torch.stack([some.mean() * part.share for part, some in zip(pack, each, strict=True)])
             scales = torch.stack([part.member.loss_scale() for part in pack])
             (losses * scales).sum().backward()  # type: ignore[no-untyped-call]
-        return losses.detach()
+        return [some.detach() for some in each]
 
     def _every_target_fired(self) -> None:
         if self._checked:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from impasto.adapters.targets import Target
     from impasto.families.family import Family
+    from impasto.families.parts import Finish
     from impasto.families.sd import Modules
 
 
@@ -21,6 +22,14 @@ def load(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype) 
     from impasto.families import parts
 
     return assemble(card, model, parts.load(card, model, dtype=dtype, device=device), device)
+
+
+def lend(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype, finish: Finish) -> Family:
+    """The same, with each part in memory only while it is used; `finish` is called with the layers of each that is
+    read."""
+    from impasto.families import parts
+
+    return assemble(card, model, parts.lend(card, model, dtype=dtype, device=device, finish=finish), device)
 
 
 def assemble(card: Card, model: Model, modules: Modules, device: torch.device) -> Family:

@@ -79,14 +79,17 @@ class Card:
     configs: Mapping[Part, Mapping[str, Any]]
     """The measures of each part, as diffusers and transformers write them."""
 
-    files: Mapping[Part, Path]
-    """Where the weights of each part lie. In a single file that is the same file for all."""
+    files: Mapping[Part, tuple[Path, ...]]
+    """Where the weights of each part lie: in one file, or in several. In a single file that is the same for all."""
 
     original: bool
     """Whether the weights lie in one file in the original layout rather than in a folder in diffusers' layout."""
 
     tokenizers: Path | None
     """The folder with the tokenizers' folders; None: CLIP's own, which comes with impasto."""
+
+    whole: bool = True
+    """Whether its weights are there; else only their heads are, which suffice for a plan."""
 
     notes: tuple[Problem, ...] = ()
     """What is odd about it and keeps nobody from training."""
@@ -99,7 +102,9 @@ class Card:
     @property
     def own_vae(self) -> bool:
         """Whether the VAE is the base's own, not one given by `model.vae_path`."""
-        return self.files["vae"] == self.files["unet"] if self.original else self.path in self.files["vae"].parents
+        if self.original:
+            return self.files["vae"] == self.files["unet"]
+        return all(self.path in file.parents for file in self.files["vae"])
 
     @property
     def channels(self) -> int:
@@ -129,6 +134,11 @@ class Card:
         return self.family not in ("sd3", "flux")
 
     @property
+    def denoiser(self) -> str:
+        """What diffusers calls the denoiser among its parts."""
+        return "transformer" if self.family in ("sd3", "flux") else "unet"
+
+    @property
     def called(self) -> Called:
         """What other programs call such a base."""
         if self.family == "sd3":
@@ -138,13 +148,13 @@ class Card:
             return Called("flux1", "flux-1-dev" if self.guided else "flux-1-schnell")
         return CALLED[self.family, self.prediction]
 
-    def weights(self, part: Part) -> Path:
-        """The file that holds a part's weights."""
+    def weights(self, part: Part) -> tuple[Path, ...]:
+        """The files that hold a part's weights."""
         return self.files[part]
 
-    def variant(self, part: Part) -> str | None:
-        """The marker diffusers puts before `.safetensors`: None or `fp16`."""
-        return "fp16" if self.weights(part).name.endswith(".fp16.safetensors") else None
+    def folder(self, part: Part) -> str:
+        """The folder of a part in diffusers' layout."""
+        return part if self.original else self.files[part][0].parent.name
 
 
 def prediction_of(word: object) -> Prediction | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from impasto.schema import FilePath, Section
+from impasto.schema import FilePath, NaturalInt, Section
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Emphasis = Literal["off", "plain", "mean"]
@@ -31,8 +31,17 @@ class Model(Section):
 
     path: Annotated[str, Field(min_length=1, max_length=4096)] = "pocket"
     """The base: `pocket` (the small model that comes with impasto), a `.safetensors` checkpoint, or a folder in
-    diffusers' layout; Stable Diffusion 1.x, 2.x, XL or 3, or FLUX.1. A relative path starts at the folder of the
-    settings file, or on the command line at the current folder."""
+    diffusers' layout; Stable Diffusion 1.x, 2.x, XL or 3, or FLUX.1. A relative path starts at the folder
+    of the settings file, or on the command line at the current folder. `org/name` that is no path is fetched from the
+    Hugging Face hub, and so is one file of it, `org/name/file.safetensors`."""
+
+    revision: Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")] | None = None
+    """Of a base from the hub: a branch, a tag or a commit. Unset: `main`, as it is when the run begins; the run keeps
+    that commit."""
+
+    variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] | None = None
+    """Which of several kinds of weights a folder in diffusers' layout holds, as `fp16` of `model.fp16.safetensors`.
+    Unset: the plain ones, or those of 16 bits where no others are."""
 
     vae_path: FilePath | None = None
     """Another VAE than the base's own: a `.safetensors` file or a folder. Checkpoints without a VAE need one, as FLUX.1
@@ -67,6 +76,10 @@ class Model(Section):
     vae_precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """How the picture encoder is held and computed. In 16 bits it takes half the memory and is faster on a GPU. Where
     it then gives no numbers, as some do in fp16, that picture is done again in fp32, and the run says so."""
+
+    vae_tile: Annotated[int, Field(ge=64, le=4096, multiple_of=64)] | None = None
+    """Encode and decode larger pictures in overlapping tiles of so many pixels a side: memory of one tile, and close
+    to the whole picture's result, not equal to it. Unset: whole; a preview that does not fit is decoded in tiles."""
 
     quantize: Quantization = "none"
     """Hold the denoiser's large layers in fewer bits; each is unpacked when it computes. `int8`: half of 16 bits, and
@@ -114,6 +127,11 @@ class Model(Section):
 
     gradient_checkpointing: bool = False
     """Compute parts of the forward pass twice to use less memory: about a third slower, less than half the memory."""
+
+    blocks_to_swap: NaturalInt = 0
+    """So many blocks of the denoiser wait in the host's memory, and come to the device one ahead of when they compute,
+    in the forward and in the backward pass. For large transformers on a GPU that does not hold them. The numbers are
+    the same; it costs time."""
 
     @model_validator(mode="after")
     def _merged_into_numbers(self) -> Model:

@@ -10,20 +10,15 @@ from typing import Any
 
 from impasto import pocket
 from impasto.errors import ModelFileError, Problem
-from impasto.families import flux_files, original
+from impasto.families import flux_files, hub, original, shards, strangers
 from impasto.families.card import ENCODERS, TITLES, Card, Name, Part, Prediction, prediction_of
 from impasto.families.config import Model
 from impasto.families.original import ANOTHER
+from impasto.families.shards import Files
 
 __all__ = ["Card", "Part", "look", "packaged"]
 
-WEIGHTS: Mapping[Part, tuple[str, ...]] = {
-    "unet": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
-    "vae": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
-    "text_encoder": ("model.safetensors", "model.fp16.safetensors"),
-    "text_encoder_2": ("model.safetensors", "model.fp16.safetensors"),
-    "text_encoder_3": ("model.safetensors", "model.fp16.safetensors"),
-}
+PARTS: tuple[Part, ...] = ("unet", "vae", *ENCODERS)
 TRANSFORMER = "transformer"
 """The folder of a denoiser that is a transformer, and stands where a U-Net does."""
 
@@ -64,11 +59,16 @@ SMALL = 64
 """Latents a side of the smaller Stable Diffusion 2.x, the one that predicts noise."""
 
 
-def look(model: Model) -> Card:
-    """Read what the base model says of itself.
+def look(model: Model, *, heads: bool = False) -> Card:
+    """Read what the base model says of itself. A base on the hub is fetched; with `heads`, of its weights no more than
+    that needs.
 
     Raises ModelFileError (exit code 7), naming everything that is missing, when it is no such model.
     """
+    title, model = hub.title(model), hub.local(model, heads=heads)
+    if model.revision is not None:
+        what, fix = "is for a base that is named by an id on the hub, as org/name", "take it out"
+        raise ModelFileError(Problem("E-MOD-107", what, "model.revision", fix))
     card = _looked(model)
     if wrong := _not_taken(card, model):
         raise ModelFileError(*wrong)
@@ -83,6 +83,8 @@ def look(model: Model) -> Card:
     if model.guidance != 1.0 and not card.guided:
         what = f"this {TITLES[card.family]} is told no guidance; FLUX.1 dev is"
         raise ModelFileError(Problem("E-MOD-107", what, "model.guidance", "guidance = 1.0"))
+    if title is not None:
+        card = replace(card, name=title, whole=not hub.is_outline(card.path))
     if card.family in ("sdxl", "sd3", "flux") and (wrong := _not_with(card.family, model)):
         raise ModelFileError(*wrong)
     return card
@@ -131,17 +133,22 @@ def packaged(family: Name) -> dict[str, dict[str, Any]]:
 
 
 def _folder(folder: Path, model: Model) -> Card:
+    if stranger := strangers.in_folder(_read(folder / "model_index.json").get("_class_name")):
+        raise ModelFileError(Problem(stranger.code, stranger.what, str(folder), stranger.fix))
     configs, scheduler = _described(folder)
     family = _family(folder, configs)
-    files: dict[Part, Path] = {part: _weights(_own_folder(folder, part), part) for part in configs}
+    folders = {part: _own_folder(folder, part) for part in configs}
     if family == "flux":
-        files["text_encoder_3"] = _weights(folder / "text_encoder_2", "text_encoder_3")
-    _has_weights(files)
+        folders["text_encoder_3"] = folder / "text_encoder_2"
+    files = _all_weights(folders, model.variant)
     return _card(model, folder, family, configs, scheduler, files, tokenizers=folder)
 
 
 def _file(path: Path, model: Model) -> Card:
     found = original.look(path)
+    if model.variant is not None:
+        what, fix = "is for folders in diffusers' layout, and the base is a single file", "take it out"
+        raise ModelFileError(Problem("E-MOD-107", what, "model.variant", fix))
     given_files = _given_encoders(model, BESIDE.get(found.family, ()))
     if model.config_path is None:
         given = packaged(found.family)
@@ -149,7 +156,7 @@ def _file(path: Path, model: Model) -> Card:
         given |= {} if found.unet is None else {"unet": dict(found.unet)}
         if found.family == "flux":
             scheduler = flux_files.schedule(scheduler, given["unet"])
-        configs: dict[Part, dict[str, Any]] = {part: given[part] for part in WEIGHTS if part in given}
+        configs: dict[Part, dict[str, Any]] = {part: given[part] for part in PARTS if part in given}
     else:
         configs, scheduler = _described(model.config_path.expanduser())
     if found.family == "sd3":
@@ -173,7 +180,8 @@ def _file(path: Path, model: Model) -> Card:
         flux_files.fit_together(path, configs)
     files: dict[Part, Path] = dict.fromkeys(configs, path) | given_files
     tokenizers = model.config_path.expanduser() if model.config_path is not None else None
-    return _card(model, path, found.family, configs, scheduler, files, tokenizers=tokenizers, notes=found.notes)
+    held: dict[Part, Files] = {part: (file,) for part, file in files.items()}
+    return _card(model, path, found.family, configs, scheduler, held, tokenizers=tokenizers, notes=found.notes)
 
 
 def _given_encoders(model: Model, parts: Collection[Part]) -> dict[Part, Path]:
@@ -214,7 +222,7 @@ def _card(
     family: Name,
     configs: dict[Part, dict[str, Any]],
     scheduler: dict[str, Any],
-    files: dict[Part, Path],
+    files: dict[Part, Files],
     *,
     tokenizers: Path | None,
     notes: tuple[Problem, ...] = (),
@@ -249,10 +257,22 @@ def _is_a_model(folder: Path, given: str) -> None:
     if folder.is_dir():
         if (folder / "model_index.json").is_file():
             return
-        what, fix = "has no model_index.json, so it is no diffusers model", "name the folder that holds unet/ and vae/"
+        what, fix = "has no model_index.json, so it is no diffusers model", _named_instead(folder)
     else:
         what, fix = "does not exist", "correct model.path, or use the built-in one: model.path = pocket"
     raise ModelFileError(Problem("E-MOD-101", f"the base model {folder.absolute()} {what}", "model.path", fix))
+
+
+def _named_instead(folder: Path) -> str:
+    """What was probably meant by a folder that is no model."""
+    if (folder.parent / "model_index.json").is_file():
+        return f"name the folder above, {folder.parent.absolute()}"
+    if inside := next((each.parent for each in sorted(folder.glob("*/model_index.json"))), None):
+        return f"name the folder in it, {inside.absolute()}"
+    files = sorted(each for each in folder.glob("*.safetensors") if not each.is_dir())
+    if len(files) == 1:
+        return f"name the file in it, {files[0].absolute()}"
+    return "name one of the files in it" if files else "name the folder that holds unet/ and vae/"
 
 
 def _described(folder: Path) -> tuple[dict[Part, dict[str, Any]], dict[str, Any]]:
@@ -358,33 +378,34 @@ def _has_sizes(file: Path, part: Part, values: Mapping[str, Any]) -> None:
             raise ModelFileError(Problem("E-MOD-102", what, str(file), "fetch the folder again"))
 
 
-def _weights(folder: Path, part: Part) -> Path:
-    """The file in a part's own folder that holds its weights, or should."""
-    usual = [folder / name for name in WEIGHTS[part]]
-    return next((path for path in usual if path.is_file()), usual[0])
-
-
-def _has_weights(files: Mapping[Part, Path]) -> None:
-    missing = [path for path in files.values() if not path.is_file()]
-    if missing:
-        fix = "fetch the folder again; only .safetensors weights are read, pickle files (.bin, .ckpt) are not"
-        raise ModelFileError(*(Problem("E-MOD-105", "the weights are missing", str(path), fix) for path in missing))
+def _all_weights(folders: Mapping[Part, Path], variant: str | None) -> dict[Part, Files]:
+    """The files of every part. Raises ModelFileError with all that is wrong with any."""
+    found: dict[Part, Files] = {}
+    problems: list[Problem] = []
+    for part, folder in folders.items():
+        try:
+            found[part] = shards.of(folder, part, variant)
+        except ModelFileError as error:
+            problems += error.problems
+    if problems:
+        raise ModelFileError(*problems)
+    return found
 
 
 # -- what both have ----------------------------------------------------------------------------------------------
 
 
-def _vae(path: Path, usual: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """The VAE given by `model.vae_path`: its file and its measures."""
+def _vae(path: Path, usual: dict[str, Any]) -> tuple[Files, dict[str, Any]]:
+    """The VAE given by `model.vae_path`: its files and its measures."""
     folder = path / "vae" if (path / "vae").is_dir() else path
     if folder.is_dir():
         found = _read(folder / "config.json")
         _has_sizes(folder / "config.json", "vae", found)
-        return _weights(folder, "vae"), found
+        return shards.of(folder, "vae"), found
     if not path.is_file():
         fix = "name a .safetensors file, or a folder with config.json beside the weights"
         raise ModelFileError(Problem("E-MOD-101", f"the VAE {path.absolute()} does not exist", "model.vae_path", fix))
-    return path, usual
+    return (path,), usual
 
 
 def _prediction(model: Model, scheduler: Mapping[str, Any]) -> Prediction:

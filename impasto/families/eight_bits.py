@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from impasto.errors import ModelFileError, Problem
 from impasto.weights import header
@@ -17,6 +17,8 @@ from impasto.weights.header import Entry
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from impasto.families.mapped import Mapped
 
 NARROW = ("F8_E4M3", "F8_E5M2")
 SCALES = ("scale_weight", "weight_scale")
@@ -62,16 +64,15 @@ def check(path: Path, held: Mapping[str, Entry], used: set[str]) -> None:
             raise _packed(path, f"the scale of {header.shown(name)} is {list(scale.shape)}, one for several weights")
 
 
-def read(file: Any, name: str, held: Mapping[str, Entry]) -> Tensor:
-    """One tensor of an open safetensors file, with its scale in it."""
-    tensor: Tensor = file.get_tensor(name)
-    if name not in held or held[name].dtype not in NARROW:
-        return tensor
-    wide = tensor.float()  # torch has few operations on 8 bits
-    scale = scale_of(name, held)
-    if scale is None:
+def read(files: Mapped, name: str) -> Tensor:
+    """One tensor of the files of a part, with its scale in it."""
+    if files.entry(name).dtype not in NARROW:
+        return files.tensor(name)
+    wide = files.tensor(name).float()  # torch has few operations on 8 bits
+    scale = next((at for each in SCALES if (at := name.removesuffix("weight") + each) in files), None)
+    if scale is None or not name.endswith("weight"):
         return wide
-    by: Tensor = file.get_tensor(scale).float()
+    by = files.tensor(scale).float()
     return wide * (by.reshape(()) if by.numel() == 1 else by.reshape(-1, *[1] * (wide.ndim - 1)))
 
 

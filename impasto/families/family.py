@@ -11,6 +11,7 @@ from torch import Tensor
 
 from impasto.adapters.targets import Target
 from impasto.data.batch import Conditioning
+from impasto.families.lent import Lending
 from impasto.objectives.process import Process
 
 
@@ -34,6 +35,8 @@ class Family(Protocol):
 
     process: Process
     device: torch.device
+    lending: Lending
+    """Its parts. What `predict` computes with must be in memory then; `vae` and `encode` see to it themselves."""
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
         """The picture encoder, loaded for as long as the `with` lasts."""

@@ -16,7 +16,7 @@ from impasto.families import flux_shape, text
 from impasto.families.card import Card
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
-from impasto.families.sd import Lent, Modules, freeze
+from impasto.families.sd import Modules, freeze, image_encoder
 from impasto.families.sd3_text import IDS, SEEN, T5, up_to_end
 from impasto.families.targets import flux_targets
 from impasto.objectives.process import Process, of_scheduler
@@ -35,12 +35,12 @@ class Flux:
         self._guidance = model.guidance if card.guided else None
         self._tokens = model.t5_tokens or card.t5_tokens
         self._masked = model.text_encoder_mask == "t5"
-        self._lent = Lent(modules.vae, device)
+        self.lending, self._tile = modules.lending(), model.vae_tile
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
-        """The picture encoder, on the device for as long as the `with` lasts."""
-        return self._lent.use()
+        """The picture encoder, in memory for as long as the `with` lasts."""
+        return image_encoder(self.lending, self.device, self._tile)
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> {"ids" [N, 77] for CLIP, "ids_3" [N, T] for T5}, and where the settings ask for a mask, which of
@@ -58,10 +58,11 @@ class Flux:
         states pass through."""
         if "states" in cond:
             return cond
-        with text.own_precision(self.clip):
-            pooled = self.clip(cond["ids"]).pooler_output
-        with text.own_precision(self.t5):
-            states = self.t5(cond[IDS[T5]], attention_mask=cond.get(SEEN[T5]))[0]
+        with self.lending.words():
+            with text.own_precision(self.clip):
+                pooled = self.clip(cond["ids"]).pooler_output
+            with text.own_precision(self.t5):
+                states = self.t5(cond[IDS[T5]], attention_mask=cond.get(SEEN[T5]))[0]
         seen = {"seen": cond[SEEN[T5]]} if SEEN[T5] in cond else {}
         return {"states": text.for_denoiser(states), "pooled": text.for_denoiser(pooled), **seen}
 

@@ -31,6 +31,25 @@ def write(family: Name, path: Path, *, dtype: torch.dtype, seed: int = 0) -> Pat
 def write_parts(card: Card, path: Path, *, dtype: torch.dtype, seed: int = 0) -> Path:
     """Write all parts of `card` with random numbers as one file in the original layout."""
     shapes = dict(places(card))
+    with path.open("wb") as file:
+        file.write(_head(shapes, dtype)[0])
+        for name, shape in shapes.items():
+            numbers = _numbers(name, shape, dice.seed("full size", seed, name)).to(dtype)
+            file.write(numbers.view(-1).view(torch.uint8).numpy().tobytes())
+    return path
+
+
+def hollow(family: Name, path: Path, *, dtype: torch.dtype) -> Path:
+    """Write such a file with nothing in it but its head: it can be planned with, and takes next to no room."""
+    head, length = _head(dict(places(published(family, path))), dtype)
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(len(head) + length)
+    return path
+
+
+def _head(shapes: Mapping[str, Shape], dtype: torch.dtype) -> tuple[bytes, int]:
+    """The head of a file with these tensors, and how many bytes follow it."""
     head: dict[str, Any] = {}
     end = 0
     for name, shape in shapes.items():
@@ -39,12 +58,7 @@ def write_parts(card: Card, path: Path, *, dtype: torch.dtype, seed: int = 0) ->
         end = stop
     raw = json.dumps(head).encode()
     raw += b" " * (-len(raw) % 8)
-    with path.open("wb") as file:
-        file.write(len(raw).to_bytes(8, "little") + raw)
-        for name, shape in shapes.items():
-            numbers = _numbers(name, shape, dice.seed("full size", seed, name)).to(dtype)
-            file.write(numbers.view(-1).view(torch.uint8).numpy().tobytes())
-    return path
+    return len(raw).to_bytes(8, "little") + raw, end
 
 
 def published(family: Name, path: Path) -> Card:
@@ -53,7 +67,7 @@ def published(family: Name, path: Path) -> Card:
     scheduler = configs.pop("scheduler")
     return Card(
         path=path, family=family, name=path.stem, resolution=512, step=64, factor=8, prediction="epsilon",
-        scheduler=scheduler, configs=configs, files=dict.fromkeys(configs, path), original=True, tokenizers=None,
+        scheduler=scheduler, configs=configs, files=dict.fromkeys(configs, (path,)), original=True, tokenizers=None,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The parts of a base, built without numbers and filled from a file tensor by tensor, straight to where they compute.
 
-The file is mapped into memory, so the most that is held at once is the module and one tensor. Before anything is
-read, the file's head is compared with what the modules need: every tensor must be there in its shape, and none may be
+Files are mapped into memory, so the most that is held at once is the module and one tensor. Before anything is
+read, their heads are compared with what the modules need: every tensor must be there in its shape, and none may be
 left over that is not known to be spare.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from torch import Tensor, nn
 from impasto.errors import ModelFileError, Problem
 from impasto.families import eight_bits, flux_files, flux_names, flux_shape, mmdit, sd3_names, single_file
 from impasto.families.card import ENCODERS, Card, Part
+from impasto.families.mapped import Mapped
 from impasto.families.original import CLIP, CLIP_XL, inside
 from impasto.families.sd3_names import PROJECTION, SHARED
+from impasto.families.shards import Files
 from impasto.families.single_file import KNOWN, UNET, VAE, Place
-from impasto.weights import header
+from impasto.weights import header, recognise
 
 Shapes = Mapping[str, tuple[int, ...]]
 Table = dict[str, Place]
@@ -33,30 +36,32 @@ DENOISERS = {each: each for each in ("UNet2DConditionModel", "SD3Transformer2DMo
 PICTURES = ("vision_model.", "visual_projection.")
 """The other half of CLIP, which some files of its text encoder hold."""
 
+CALLED: Mapping[Part, str] = {
+    "unet": "denoiser", "vae": "VAE", "text_encoder": "text encoder", "text_encoder_2": "second text encoder",
+    "text_encoder_3": "third text encoder",
+}  # fmt: skip
 SHOWN = 3
 """Names that an error tells."""
 
 
 def build(part: Part, config: Mapping[str, Any]) -> Any:
     """The module of a part, without its numbers (on the meta device)."""
+    return shaped(as_made(part, config))
+
+
+def as_made(part: Part, config: Mapping[str, Any]) -> Any:
+    """The same in the shape that its library gives it, which is that of folders in diffusers' layout."""
     from transformers import CLIPTextConfig, T5Config
 
     kind = kind_of(part, config)
     with torch.device("meta"):
         match part:
-            case "unet":
-                return shaped(kind.from_config(dict(config)))
-            case "vae":
+            case "unet" | "vae":
                 return kind.from_config(dict(config))
             case "text_encoder" | "text_encoder_2":
                 return kind(CLIPTextConfig(**config))
             case "text_encoder_3":
                 return kind(T5Config(**config))
-
-
-def kinds(card: Card) -> dict[Part, Any]:
-    """The class of each part."""
-    return {part: kind_of(part, config) for part, config in card.configs.items()}
 
 
 def kind_of(part: Part, config: Mapping[str, Any]) -> Any:
@@ -78,15 +83,15 @@ def kind_of(part: Part, config: Mapping[str, Any]) -> Any:
             return transformers.T5EncoderModel
 
 
-def shaped(denoiser: Any) -> Any:
-    """A denoiser in the shape that adapters are published for."""
-    match type(denoiser).__name__:
+def shaped(module: Any) -> Any:
+    """A denoiser in the shape that adapters are published for; any other part as it is."""
+    match type(module).__name__:
         case "SD3Transformer2DModel":
-            return mmdit.join(denoiser)
+            return mmdit.join(module)
         case "FluxTransformer2DModel":
-            return flux_shape.join(denoiser)
+            return flux_shape.join(module)
         case _:
-            return denoiser
+            return module
 
 
 def parts(card: Card) -> dict[Part, Any]:
@@ -95,28 +100,44 @@ def parts(card: Card) -> dict[Part, Any]:
 
 
 def load(card: Card, wanted: Iterable[Part], *, dtype: torch.dtype, device: torch.device) -> dict[Part, Any]:
-    """The `wanted` parts of a base that lies in single files, filled; the VAE in fp32 on the host.
+    """The `wanted` parts of a base, filled; the VAE in fp32 on the host.
 
     Raises ModelFileError before any tensor is read when a file does not hold exactly what its parts need.
     """
-    modules = {part: build(part, card.configs[part]) for part in wanted}
+    parts = list(wanted)
+    checked(card, parts)
+    return {part: filled(card, part, dtype=dtype, device=device) for part in parts}
+
+
+def checked(card: Card, wanted: Iterable[Part]) -> None:
+    """Raise ModelFileError where the files do not hold exactly what these parts need."""
+    modules = {part: _as_held(card, part) for part in wanted}
     tables = {part: table(card, part, module) for part, module in modules.items()}
-    for path in dict.fromkeys(card.files[part] for part in wanted):
-        check(card, path, {part: modules[part] for part in wanted if card.files[part] == path}, tables)
-    for part, module in modules.items():
-        if part == "vae":
-            fill(module, card.files[part], tables[part], dtype=torch.float32, device=torch.device("cpu"))
-        else:
-            fill(module, card.files[part], tables[part], dtype=dtype, device=device)
-    return modules
+    for files in dict.fromkeys(card.files[part] for part in modules):
+        check(card, files, {part: modules[part] for part in modules if card.files[part] == files}, tables)
+
+
+def filled(card: Card, part: Part, *, dtype: torch.dtype, device: torch.device) -> Any:
+    """One part of a base that was checked, filled; the VAE in fp32 on the host."""
+    module = _as_held(card, part)
+    held, place = (torch.float32, torch.device("cpu")) if part == "vae" else (dtype, device)
+    fill(module, card.files[part], table(card, part, module), dtype=held, device=place)
+    return shaped(module)
+
+
+def _as_held(card: Card, part: Part) -> Any:
+    """A part without its numbers, in the shape that the card's files have it in."""
+    return (build if card.original else as_made)(part, card.configs[part])
 
 
 def table(card: Card, part: Part, module: nn.Module) -> Table:
-    """Where each tensor of a part lies in the card's file."""
-    held = header.read(card.files[part]).tensors
+    """Where each tensor of a part lies in the card's files."""
+    held = header.tensors(card.files[part])
     if part == "vae":
         names = tensor_names(module)
         return vae_table(names, len(card.configs["vae"]["block_out_channels"]), held)
+    if not card.original:
+        return stored(card, part, module)
     if card.family in ("sd3", "flux") and part != "unet":
         return sd3_names.encoder_places(ENCODERS.index(part) + 1, tensor_names(module), held)
     if card.family == "flux":
@@ -128,13 +149,14 @@ def table(card: Card, part: Part, module: nn.Module) -> Table:
 
 
 def stored(card: Card, part: Part, module: nn.Module) -> Table:
-    """Where each tensor of a part lies in the base's own file, in whichever layout that is."""
+    """Where each tensor of a part lies in the base's own files, in whichever layout that is."""
     if card.original:
         return table(card, part, module)
-    held = header.read(card.weights(part)).tensors
+    held = header.tensors(card.weights(part))
     found = {}
-    for name, _ in module.named_parameters():
-        spellings = (name, f"text_model.{name}", name.removeprefix("text_model."))
+    for name in tensor_names(module):
+        nested = (name, f"text_model.{name}", name.removeprefix("text_model."))
+        spellings = SHARED if name == SHARED[0] else nested
         found[name] = Place(next((each for each in spellings if each in held), name))
     return found
 
@@ -188,22 +210,18 @@ def text_table(names: list[str], prefix: str) -> Table:
     return single_file.open_clip(names, prefix)
 
 
-def fill(module: nn.Module, path: Path, places: Table, *, dtype: torch.dtype, device: torch.device) -> None:
+def fill(module: nn.Module, files: Files, places: Table, *, dtype: torch.dtype, device: torch.device) -> None:
     """Give every tensor of `module` its numbers."""
-    from safetensors import safe_open
-
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    held = header.read(path).tensors
     found: dict[str, Tensor] = {}
-    with safe_open(path, framework="pt") as file:
-        for name, place in places.items():
-            tensor = single_file.unfuse(place, eight_bits.read(file, place.name, held), shapes[name])
-            found[name] = torch.empty(shapes[name], dtype=dtype, device=device).copy_(tensor)  # no longer the file's
-            if not bool(found[name].isfinite().all()):
-                what = f"holds numbers that are not finite, first in {header.shown(place.name)}"
-                raise ModelFileError(
-                    Problem("E-MOD-010", what, str(path), "fetch the file again, or name another base")
-                )
+    held = Mapped(files)
+    for name, place in places.items():
+        tensor = single_file.unfuse(place, eight_bits.read(held, place.name), shapes[name])
+        found[name] = torch.empty(shapes[name], dtype=dtype, device=device).copy_(tensor)  # no longer the file's
+        if not bool(found[name].isfinite().all()):
+            what = f"holds numbers that are not finite, first in {header.shown(place.name)}"
+            fix = "fetch the file again, or name another base"
+            raise ModelFileError(Problem("E-MOD-010", what, str(held.path(place.name)), fix))
     if SHARED[1] in shapes and SHARED[0] in found:
         found[SHARED[1]] = found[SHARED[0]]  # T5 has it under two names
     if PROJECTION in shapes and PROJECTION not in found:
@@ -217,10 +235,11 @@ def fill(module: nn.Module, path: Path, places: Table, *, dtype: torch.dtype, de
     module.eval()
 
 
-def check(card: Card, path: Path, modules: Mapping[Part, nn.Module], tables: Mapping[Part, Table]) -> None:
-    """Raise ModelFileError unless the file holds what the modules need, in their shapes, and nothing unknown."""
-    tensors = header.read(path).tensors
+def check(card: Card, files: Files, modules: Mapping[Part, nn.Module], tables: Mapping[Part, Table]) -> None:
+    """Raise ModelFileError unless the files hold what the modules need, in their shapes, and nothing unknown."""
+    path, tensors = files[0], header.tensors(files)
     held = {name: entry.shape for name, entry in tensors.items()}
+    known = partial(spare, card, path) if card.original else partial(_spare_in_folder, card, *modules)
     used = {tables[part][name].name for part in modules for name in tables[part]}
     eight_bits.check(path, tensors, used)
     beside = eight_bits.spare(tensors)
@@ -232,7 +251,9 @@ def check(card: Card, path: Path, modules: Mapping[Part, nn.Module], tables: Map
                 lacking.append(place.name)
             elif not fits(single_file.held(place, shapes[name]), held[place.name]):
                 odd.append(f"{place.name} is {held[place.name]}, not {shapes[name]}")
-    unknown = [name for name in held if name not in used | beside and not spare(card, path, name)]
+    if lacking and len(lacking) == sum(len(tables[part]) for part in modules):
+        raise _something_else(path, held, modules)
+    unknown = [name for name in held if name not in used | beside and not known(name)]
     problems = []
     for code, names, what, fix in (
         ("E-MOD-108", lacking, "tensors that it should have are missing", "the file is not complete; get another"),
@@ -246,6 +267,13 @@ def check(card: Card, path: Path, modules: Mapping[Part, nn.Module], tables: Map
         raise ModelFileError(*problems)
 
 
+def _something_else(path: Path, held: Shapes, parts: Iterable[Part]) -> ModelFileError:
+    """Of a file that holds nothing of its parts: what it is in their place."""
+    kind = "an adapter" if recognise.adapter(held) else recognise.model(held)[0]
+    what = f"holds nothing of the {' and the '.join(CALLED[part] for part in parts)} that should be there, but {kind}"
+    return ModelFileError(Problem("E-MOD-113", what, str(path), "put the right file there, or name another base"))
+
+
 def fits(wanted: tuple[int, ...], found: tuple[int, ...]) -> bool:
     """Equal shapes; a linear layer may be kept as a convolution of 1x1, and the other way round."""
     return found == wanted or (*found, 1, 1) == wanted or found == (*wanted, 1, 1)
@@ -257,7 +285,7 @@ def spare(card: Card, path: Path, name: str) -> bool:
         return True
     if path == card.path and not card.own_vae and name.startswith((VAE, flux_files.VAE)):
         return True
-    if path == card.files["vae"] and path != card.path:
+    if path in card.files["vae"] and path != card.path:
         return not name.startswith(("encoder.", "decoder.", VAE))  # a VAE may come inside anything
     if card.family in ("sd3", "flux"):
         known = name.endswith((*SHARED, "position_ids", "logit_scale", PROJECTION, PROJECTION.removesuffix(".weight")))
@@ -265,9 +293,26 @@ def spare(card: Card, path: Path, name: str) -> bool:
     return bool(_behind_the_last(card).match(name))
 
 
+def _spare_in_folder(card: Card, part: Part, name: str) -> bool:
+    """The same in a part's own folder. A VAE may come inside anything; a text encoder with its other half, or with
+    layers behind the last that is read."""
+    if part == "unet":
+        return KNOWN.match(name) is not None
+    inside = name.removeprefix(VAE).removeprefix("text_model.")
+    if part == "vae":
+        return not inside.startswith(("encoder.", "decoder."))
+    if name.endswith("position_ids") or not inside.startswith(("embeddings.", "encoder.", "final_layer_norm.")):
+        return True
+    found = re.match(r"encoder\.(?:layers|block)\.(\d+)\.", inside)
+    layers = card.configs[part].get("num_hidden_layers", card.configs[part].get("num_layers"))
+    return found is not None and int(found[1]) >= int(layers or 0)
+
+
 def _of_a_part(card: Card, name: str) -> bool:
     """Whether a tensor in a checkpoint belongs to a part that is read from elsewhere or not at all."""
-    elsewhere = [sd3_names.ENCODERS[at] for at, part in enumerate(ENCODERS, 1) if card.files.get(part) != card.path]
+    elsewhere = [
+        sd3_names.ENCODERS[at] for at, part in enumerate(ENCODERS, 1) if card.path not in card.files.get(part, ())
+    ]
     return not name.startswith(tuple(elsewhere))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from impasto.errors import ModelFileError, Problem
-from impasto.families import flux_files, sd3_names
+from impasto.families import flux_files, sd3_names, strangers
 from impasto.families.card import ENCODERS, TITLES, Name, Part, Prediction, prediction_of
 from impasto.families.single_file import KNOWN, UNET, VAE
 from impasto.weights import header, recognise
@@ -50,6 +50,8 @@ def look(path: Path) -> Found:
             Problem("E-MOD-101", f"cannot be read ({error})", str(path), "correct model.path")
         ) from error
     shapes = {name: entry.shape for name, entry in head.tensors.items()}
+    if stranger := strangers.in_file(shapes):
+        raise ModelFileError(Problem(stranger.code, stranger.what, str(path), stranger.fix))
     if (measured := flux_files.measures(path, shapes, head.metadata)) is not None:
         held = frozenset(part for part, there in flux_files.parts(shapes).items() if there)
         return Found("flux", None, False, held | {"unet"}, _foreign(path, shapes), measured)

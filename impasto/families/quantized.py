@@ -23,6 +23,9 @@ E4M3_LARGEST, INT8_LARGEST = 448.0, 127.0
 BLOCK = 64
 """Weights that share a scale in nf4."""
 
+OWN = ("_dtype", "_shape")
+"""What a layer in few bits knows beside its tensors."""
+
 
 @dataclass(frozen=True)
 class Scaled:
@@ -131,6 +134,12 @@ class _Quantized(nn.Module):
     def weight(self) -> Tensor:
         """The weight that the few bits stand for, made anew: reading it costs time, writing to it changes nothing."""
         return self.held().weight(self._dtype)
+
+    def stand_in(self) -> nn.Parameter:
+        """A weight of the same make that holds nothing, for who only asks of what make it is."""
+        shape = self.numbers.shape if self._shape is None else self._shape
+        nothing = torch.zeros(1, dtype=self._dtype, device=self.scale.device)
+        return nn.Parameter(nothing.expand(shape), requires_grad=False)
 
     def held(self) -> Held:
         """The few bits."""

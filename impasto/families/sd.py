@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from threading import Lock
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,15 +13,21 @@ from torch import Tensor, nn
 
 from impasto.adapters.targets import Target
 from impasto.data.batch import Conditioning
-from impasto.families import loading, sound, text
-from impasto.families.card import Card, Name, Part, numbers
+from impasto.families import loading, t5_tokens, text
+from impasto.families.card import ENCODERS, Card, Name, Part, numbers
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
+from impasto.families.lent import Lending, Read
 from impasto.families.targets import sd_targets
+from impasto.families.tiles import Compute, tiled
 from impasto.objectives.process import Ddpm, Process
 
 PADS: dict[Name, int | None] = {"sd1": None, "sd2": 0}
 """The token that fills a caption up; None: as the tokenizer says, which is its end mark."""
+
+
+SPARING = 512
+"""Pixels of a side of the tiles in which a picture is decoded that memory did not suffice for as a whole."""
 
 
 @dataclass
@@ -31,13 +37,17 @@ class KlEncoder:
 
     vae: Any
     device: torch.device
+    tile: int | None = None
+    """Pixels of a side of the tiles in which larger pictures are done; None: whole, unless memory does not suffice to
+    decode one."""
+
     rescued: int = 0
-    """How often that was needed."""
+    """How often fp32 was needed."""
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """[N, 3, H, W] in -1..1 -> mean and standard deviation, each [N, C, h, w], fp32, scaled for the denoiser."""
-        mean, std = self._finite(self._encoded, pixels)
+        mean, std = self._in_tiles(self._encoded, pixels, self.tile, unit=self._factor)
         scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
         return (mean - shift) * scale, std * scale
 
@@ -45,8 +55,26 @@ class KlEncoder:
     def decode(self, latents: Tensor) -> Tensor:
         """[N, C, h, w] -> [N, 3, H, W] in 0..1."""
         scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
-        (pixels,) = self._finite(self._decoded, latents / scale + shift)
+        latents, tile = latents / scale + shift, self.tile and self.tile // self._factor
+        try:
+            (pixels,) = self._in_tiles(self._decoded, latents, tile, factor=self._factor)
+        except torch.OutOfMemoryError:
+            if self.tile is not None:
+                raise
+            (pixels,) = self._in_tiles(self._decoded, latents, SPARING // self._factor, factor=self._factor)
         return (pixels / 2 + 0.5).clamp(0, 1)
+
+    @property
+    def _factor(self) -> int:
+        """Pixels of a side of one latent."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def _in_tiles(
+        self, compute: Compute, x: Tensor, tile: int | None, *, unit: int = 1, factor: int = 1
+    ) -> tuple[Tensor, ...]:
+        if tile is None or max(x.shape[-2:]) <= tile:
+            return self._finite(compute, x)
+        return tiled(partial(self._finite, compute), x.to(self.device), tile=tile, unit=unit, factor=factor)
 
     def _encoded(self, pixels: Tensor) -> tuple[Tensor, ...]:
         found = self.vae.encode(pixels).latent_dist
@@ -55,7 +83,7 @@ class KlEncoder:
     def _decoded(self, latents: Tensor) -> tuple[Tensor, ...]:
         return (self.vae.decode(latents).sample.float(),)
 
-    def _finite(self, compute: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> tuple[Tensor, ...]:
+    def _finite(self, compute: Compute, x: Tensor) -> tuple[Tensor, ...]:
         dtype: torch.dtype = self.vae.dtype
         with torch.autocast(self.device.type, enabled=False):
             found = compute(x.to(self.device, dtype))
@@ -69,27 +97,11 @@ class KlEncoder:
                 nn.Module.to(self.vae, dtype)
 
 
-class Lent:
-    """The picture encoder, on the device until the last `with` that asked for it ends: a preview may be drawn while
-    pictures are encoded in another thread."""
-
-    def __init__(self, vae: Any, device: torch.device) -> None:
-        self._vae, self._device = vae, device
-        self._turn, self._users = Lock(), 0
-
-    @contextmanager
-    def use(self) -> Iterator[ImageEncoder]:
-        """The picture encoder, for as long as the `with` lasts."""
-        with self._turn:
-            self._users += 1
-            self._vae.to(self._device)
-        try:
-            yield KlEncoder(self._vae, self._device)
-        finally:
-            with self._turn:
-                self._users -= 1
-                if not self._users:
-                    self._vae.to("cpu")
+@contextmanager
+def image_encoder(lending: Lending, device: torch.device, tile: int | None) -> Iterator[ImageEncoder]:
+    """The picture encoder, in memory for as long as the `with` lasts."""
+    with lending.vae.use() as vae:
+        yield KlEncoder(vae, device, tile)
 
 
 def freeze(modules: Modules, *, checkpointing: bool) -> None:
@@ -112,14 +124,14 @@ class StableDiffusion:
         self.device = device
         self.process: Process = Ddpm.from_scheduler(card.scheduler, prediction=card.prediction, device=device)
         self.unet, self.text_encoder, self.tokenizer = modules.unet, modules.text, modules.tokenizers[0]
-        self._vae, self._lent = modules.vae, Lent(modules.vae, device)
+        self.lending, self._tile = modules.lending(), model.vae_tile
         self._model = model
         text.check(self.text_encoder, model.clip_skip)
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
-        """The picture encoder, on the device for as long as the `with` lasts."""
-        return self._lent.use()
+        """The picture encoder, in memory for as long as the `with` lasts."""
+        return image_encoder(self.lending, self.device, self._tile)
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> {"ids": [N, windows, 77]}, with emphasis and mask if the settings ask for them."""
@@ -129,7 +141,8 @@ class StableDiffusion:
         """{"ids"} -> {"states": [N, 75 * windows + 2, D]}, cut and with a mask without padding; states pass through."""
         if "states" in cond:
             return cond
-        states = text.encode(self.text_encoder, cond["ids"], self._model.clip_skip)
+        with self.lending.words():
+            states = text.encode(self.text_encoder, cond["ids"], self._model.clip_skip)
         return text.shaped(states, cond, self._model.emphasis)
 
     def predict(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
@@ -156,6 +169,14 @@ class Modules:
     numbers: tuple[int, ...] = (1, 2)
     """Which text encoders of their family they are."""
 
+    read: Read | None = None
+    """Reads a part anew where parts are in memory only while they are used; None: they stay."""
+
+    def lending(self) -> Lending:
+        """The parts, to be used."""
+        names = (ENCODERS[number - 1] for number in self.numbers)
+        return Lending(self.unet, dict(zip(names, self.encoders, strict=False)), self.vae, self.read)
+
     @property
     def text(self) -> Any:
         """The first text encoder, or the only one."""
@@ -164,34 +185,14 @@ class Modules:
     @classmethod
     def load(cls, card: Card, dtype: torch.dtype, device: torch.device) -> Modules:
         """Read the parts of `card` from disk; the VAE stays in host memory until it is used."""
-        from transformers.utils import logging
+        return cls.of(card, loading.load(card, tuple(card.configs), dtype=dtype, device=device))
 
-        logging.disable_progress_bar()  # a run has its own
-        if card.original:
-            found = loading.load(card, tuple(card.configs), dtype=dtype, device=device)
-        else:
-            found = _from_folder(card, dtype, device)
-        encoders = tuple(found[part] for part in card.encoders)
-        return cls(
-            found["unet"],
-            encoders,
-            found["vae"],
-            tuple(_tokenizer(card, part) for part in card.encoders),
-            numbers(card.encoders),
-        )
-
-
-def _from_folder(card: Card, dtype: torch.dtype, device: torch.device) -> dict[Part, Any]:
-    from diffusers import AutoencoderKL
-
-    kinds = loading.kinds(card)
-    unet = loading.shaped(sound.load(card, "unet", kinds["unet"], torch_dtype=dtype))
-    found: dict[Part, Any] = {"unet": unet.to(device)}
-    for part in card.encoders:
-        found[part] = sound.load(card, part, kinds[part], dtype=dtype).to(device)
-    if card.own_vae:
-        return found | {"vae": sound.load(card, "vae", AutoencoderKL, torch_dtype=torch.float32)}
-    return found | loading.load(card, ("vae",), dtype=dtype, device=device)
+    @classmethod
+    def of(cls, card: Card, parts: Mapping[Part, Any], read: Read | None = None) -> Modules:
+        """The parts of `card` with its tokenizers."""
+        encoders = tuple(parts[part] for part in card.encoders)
+        tokenizers = tuple(_tokenizer(card, part) for part in card.encoders)
+        return cls(parts["unet"], encoders, parts["vae"], tokenizers, numbers(card.encoders), read)
 
 
 def _tokenizer(card: Card, part: Part) -> Any:
@@ -199,14 +200,10 @@ def _tokenizer(card: Card, part: Part) -> Any:
         return text.own_t5_tokenizer() if part == "text_encoder_3" else text.own_tokenizer()
     from transformers import AutoTokenizer, CLIPTokenizer
 
-    lies = part if card.original else card.weights(part).parent.name
-    folder = lies.replace("text_encoder", "tokenizer")
+    folder = card.folder(part).replace("text_encoder", "tokenizer")
     if part == "text_encoder_3":
-        if card.family == "flux":
-            folder = "tokenizer_2"  # its folders have no third
-        if not (card.tokenizers / folder).is_dir():
-            return text.own_t5_tokenizer()
-        return AutoTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)
+        own = t5_tokens.folder_of(card)
+        return AutoTokenizer.from_pretrained(str(own), local_files_only=True) if own else text.own_t5_tokenizer()
     return CLIPTokenizer.from_pretrained(str(card.tokenizers), subfolder=folder, local_files_only=True)
 
 

@@ -14,7 +14,7 @@ from impasto.families import sd3_text, text
 from impasto.families.card import Card
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
-from impasto.families.sd import Lent, Modules, freeze
+from impasto.families.sd import Modules, freeze, image_encoder
 from impasto.families.sd3_text import CLIP_G, IDS, SEEN, T5, Widths, up_to_end
 from impasto.families.targets import sd3_targets
 from impasto.objectives.process import Process, of_scheduler
@@ -30,15 +30,15 @@ class StableDiffusion3:
         self.transformer = modules.unet
         self.encoders = dict(zip(modules.numbers, modules.encoders, strict=True))
         self._tokenizers = dict(zip(modules.numbers, modules.tokenizers, strict=True))
-        self._lent = Lent(modules.vae, device)
+        self.lending, self._tile = modules.lending(), model.vae_tile
         self._tokens = model.t5_tokens or card.t5_tokens
         self._widths = _widths(card, self._tokens)
         self._masked = model.text_encoder_mask
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
-        """The picture encoder, on the device for as long as the `with` lasts."""
-        return self._lent.use()
+        """The picture encoder, in memory for as long as the `with` lasts."""
+        return image_encoder(self.lending, self.device, self._tile)
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> {"ids", "ids_2": [N, 77], "ids_3": [N, T]}, of the text encoders there are, and where
@@ -59,7 +59,10 @@ class StableDiffusion3:
 
     def encode(self, cond: Conditioning) -> Conditioning:
         """Token ids -> {"states": [N, 77 + T, 4096], "pooled": [N, 2048]}; states pass through."""
-        return cond if "states" in cond else sd3_text.encode(self.encoders, cond, self._widths)
+        if "states" in cond:
+            return cond
+        with self.lending.words():
+            return sd3_text.encode(self.encoders, cond, self._widths)
 
     def predict(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Where the picture goes [N, 16, h, w], from noisy latents at timesteps `t` [N]."""

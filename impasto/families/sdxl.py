@@ -15,7 +15,7 @@ from impasto.families import text
 from impasto.families.card import Card
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
-from impasto.families.sd import Lent, Modules, freeze
+from impasto.families.sd import Modules, freeze, image_encoder
 from impasto.families.targets import sdxl_targets
 from impasto.objectives.process import Ddpm, Process
 
@@ -34,13 +34,13 @@ class StableDiffusionXl:
         self.device = device
         self.process: Process = Ddpm.from_scheduler(card.scheduler, prediction=card.prediction, device=device)
         self.unet, self.encoders, self._tokenizers = modules.unet, modules.encoders, modules.tokenizers
-        self._vae, self._lent = modules.vae, Lent(modules.vae, device)
+        self.lending, self._tile = modules.lending(), model.vae_tile
         self._model = model
         freeze(modules, checkpointing=model.gradient_checkpointing)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
-        """The picture encoder, on the device for as long as the `with` lasts."""
-        return self._lent.use()
+        """The picture encoder, in memory for as long as the `with` lasts."""
+        return image_encoder(self.lending, self.device, self._tile)
 
     def tokenize(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> {"ids", "ids_2"}, each [N, windows, 77], with emphasis and mask if the settings ask for them.
@@ -62,10 +62,11 @@ class StableDiffusionXl:
         if "states" in cond:
             return cond
         first, second = self.encoders
-        with text.own_precision(first):
-            told = first(text.flat(cond["ids"]), output_hidden_states=True).hidden_states[BEFORE_LAST]
-        with text.own_precision(second):
-            other = second(text.flat(cond["ids_2"]), output_hidden_states=True)
+        with self.lending.words():
+            with text.own_precision(first):
+                told = first(text.flat(cond["ids"]), output_hidden_states=True).hidden_states[BEFORE_LAST]
+            with text.own_precision(second):
+                other = second(text.flat(cond["ids_2"]), output_hidden_states=True)
         states = (
             text.joined(text.for_denoiser(told), cond["ids"]),
             text.joined(text.for_denoiser(other.hidden_states[BEFORE_LAST]), cond["ids_2"]),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from impasto.errors import ModelFileError, Problem
+from impasto.families.card import Card
 from impasto.families.tokens import Count
 
 VOCABULARY = Path(__file__).parent / "t5" / "tokenizer.json.gz"
@@ -31,6 +32,13 @@ def tokenizer(folder: Path | None = None) -> Any:
     except Exception as error:  # the library raises nothing more special for files that are damaged
         what = f"T5's tokenizer cannot be read ({str(error)[:100]})"
         raise ModelFileError(Problem("E-MOD-102", what, str(folder), "fetch the folder again")) from error
+
+
+def folder_of(card: Card) -> Path | None:
+    """The folder of a base's own T5 tokenizer, if it has one."""
+    name = "tokenizer_2" if card.family == "flux" else "tokenizer_3"  # FLUX.1's folders have no third
+    found = card.tokenizers / name if card.tokenizers else None
+    return found if found and found.is_dir() else None
 
 
 def counts(reader: Any, captions: Sequence[str], most: int) -> list[Count]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from torch import nn
 
 from impasto.adapters.targets import Layer, Norm, Part, Role, Target
-from impasto.families import flux_names, sd3_names, single_file
+from impasto.families import flux_names, pieces, sd3_names, single_file
 from impasto.families.blocks import Number, flux_blocks, joint_blocks, unet_blocks
 from impasto.families.names import kohya_name
 
@@ -89,6 +89,8 @@ def _around(
             module=module,
             default=blocks(path) is not None,
             block=blocks(path),
+            published=called[path],
+            cut=pieces.cut(transformer, path),
         )
 
 
@@ -132,6 +134,7 @@ def select(
                 default=bool(above & USUAL),
                 block=blocks(path),
                 encoder=encoder,
+                published=called(path) if called(path) != path else "",
             )
 
 

@@ -157,8 +157,16 @@ class DAdaptation(Section):
 
     kind: Literal["d-adaptation"] = "d-adaptation"
 
-    rule: Literal["adam", "adagrad", "lion", "sgd"] = "adam"
-    """The rule whose rate is found."""
+    rule: Literal["adam", "adagrad", "adan", "adan-ip", "lion", "sgd"] = "adam"
+    """The rule whose rate is found. adan (Xie et al. 2022) looks ahead by how the gradients change; adan-ip is the same
+    with an estimate by inner products."""
+
+    betas: Annotated[tuple[Beta, ...], Field(strict=False)] | None = None
+    """How slowly the means follow: two numbers for adam and lion, three for adan. Unset: [0.9, 0.999] for adam, [0.9,
+    0.99] for lion, [0.98, 0.92, 0.99] for adan."""
+
+    bias_correction: bool = False
+    """Correct the means for their beginning at zero. Only for adam."""
 
     d0: PositiveFloat = 1e-6
     """The first estimate of the rate. Larger if nothing happens for long."""
@@ -170,9 +178,14 @@ class DAdaptation(Section):
     """Pulls the adapter's weights towards zero by rate times this, each step."""
 
     @model_validator(mode="after")
-    def _lion_grows_as_it_will(self) -> DAdaptation:
+    def _what_the_rule_has(self) -> DAdaptation:
+        means = {"adam": 2, "lion": 2, "adan": 3, "adan-ip": 3}.get(self.rule, 0)
+        if self.betas is not None and len(self.betas) != means:
+            raise ValueError(f'the rule "{self.rule}" has {means or "no"} betas, and {len(self.betas)} are given')
         if self.rule == "lion" and self.growth_rate is not None:
             raise ValueError('the rule "lion" has no growth_rate')
+        if self.rule != "adam" and self.bias_correction:
+            raise ValueError(f'the rule "{self.rule}" has no bias_correction')
         return self
 
 

@@ -26,6 +26,13 @@ PACKAGES = {
 }
 """Where names are looked up, in this order, and what to install for it. Never an import of whatever a file says."""
 
+WRONG = {
+    "pytorch_optimizer": {
+        "DAdaptAdan": ("squares the squares of the gradients", 'kind = "d-adaptation", rule = "adan"')
+    }
+}
+"""Optimizers that are not what they are called, by package: what they do, and what to use."""
+
 NAME = "optim.optimizer.name"
 OPTIONS = "optim.optimizer.options"
 GIVEN_BY_US = {"self", "params", "lr", "kwargs", "args"}
@@ -67,6 +74,7 @@ def _found(config: settings.Library) -> type[torch.optim.Optimizer]:
         near = " or ".join(f'name = "{each}"' for each in _near(name, known))
         fix = near or f"one of {', '.join(sorted(known))}"
         raise ConfigError(Problem("E-CFG-045", f'no optimizer is called "{name}"', NAME, fix))
+    _check_name(known[name])
     _check_options(known[name], config.options)
     return known[name]
 
@@ -87,6 +95,12 @@ def _is_made_of_parameters(found: type) -> bool:
     takes = inspect.signature(found.__init__).parameters  # type: ignore[misc]
     needs = [each.name for each in takes.values() if each.default is each.empty and each.kind != each.VAR_KEYWORD]
     return "lr" in takes and "params" in needs
+
+
+def _check_name(found: type) -> None:
+    does, fix = WRONG.get(found.__module__.partition(".")[0], {}).get(found.__name__, ("", ""))
+    if does:
+        raise ConfigError(Problem("E-CFG-049", f"{found.__name__} of this library {does}", NAME, fix))
 
 
 def _check_options(found: type, options: Mapping[str, Any]) -> None:

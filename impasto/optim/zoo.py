@@ -14,6 +14,7 @@ import pytorch_optimizer as library
 import torch
 
 from impasto.optim import config as settings
+from impasto.optim.adan import DAdaptAdan
 from impasto.optim.adapted import Adapted, Groups
 from impasto.optim.flat import FlatParameters
 
@@ -74,16 +75,15 @@ def prodigy(flat: FlatParameters, config: settings.Prodigy) -> Adapted:
 def d_adaptation(flat: FlatParameters, config: settings.DAdaptation) -> Adapted:
     """Defazio and Mishchenko 2023: one estimate for all parts. Weight decay as its authors have it: for adagrad and
     sgd it is a gradient.
-
-    The library's Adan is left out: it squares the squares.
     """
     options: dict[str, Any] = {"d0": config.d0, "weight_decay": config.weight_decay}
+    rule: Any
     if config.growth_rate is not None:
         options["growth_rate"] = config.growth_rate
     match config.rule:
         case "adam":
             rule = library.DAdaptAdam
-            options["weight_decouple"] = True
+            options |= {"weight_decouple": True, "bias_correction": config.bias_correction}
         case "adagrad":
             rule = library.DAdaptAdaGrad
         case "lion":
@@ -91,8 +91,13 @@ def d_adaptation(flat: FlatParameters, config: settings.DAdaptation) -> Adapted:
             options |= {"weight_decouple": True, "betas": (0.9, 0.99)}
         case "sgd":
             rule = library.DAdaptSGD
+        case "adan" | "adan-ip":
+            rule = DAdaptAdan
+            options["inner"] = config.rule == "adan-ip"
         case _:
             assert_never(config.rule)
+    if config.betas is not None:
+        options["betas"] = config.betas
     return Adapted(flat, partial(_alone, rule, options), whole=True)
 
 

@@ -1,7 +1,7 @@
 """What a run takes in memory and time, from the heads of the base's files: rough, and told to be so.
 
-How it is reckoned: weights as they are held, the adapter's numbers with gradients and the optimizer's state, and what
-a forward pass keeps for the backward pass, which grows with the latents of a micro-batch.
+How it is reckoned: a run goes through phases, and the one that takes most counts. Each is weights as they are held, and
+what its work needs besides (`impasto/preflight/activations.py` for a step).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import assert_never
 
@@ -16,6 +17,7 @@ from impasto.adapters.config import Ranked
 from impasto.config import RunConfig
 from impasto.families.card import Card, Part
 from impasto.optim.config import Adafactor, AdamW8bit, Came, Optimizer, ScheduleFree
+from impasto.preflight import activations
 from impasto.preflight.report import Range
 from impasto.rates import part_rates
 from impasto.weights import header
@@ -23,14 +25,14 @@ from impasto.weights import header
 PROGRAM = 0.44e9
 """Bytes of Python, torch and the libraries."""
 
-KEPT = {False: 671, True: 320}
-"""Bytes that are kept for the backward pass, for each latent and channel at full size; with checkpointing."""
-
 ENCODED = 24
 """Bytes for each pixel and channel at full size while a picture is encoded."""
 
-MEASURED = 50_000_000
-"""Bases of up to so many numbers were measured."""
+SMALL = 50_000_000
+"""Bases of up to so many numbers were measured at many sizes, larger ones at few."""
+
+MEASURED_AREA = 512 * 512
+"""The most pixels of a micro-batch at which larger bases were measured."""
 
 USUAL = re.compile(r"(transformer|double|single|joint)_blocks\.|\.proj_(in|out)\.|\.(self_attn|mlp|attn)\.")
 CONVOLVING = re.compile(
@@ -40,19 +42,25 @@ CPU, GPU = (15e9, 90e9), (8e12, 250e12)
 """Operations a second of a core, and of a GPU: from a slow one to a fast one, as measured on several."""
 
 
+PREFIXES: dict[Part, tuple[str, ...]] = {
+    "unet": ("model.diffusion_model.",),
+    "vae": ("first_stage_model.", "vae."),
+    "text_encoder": ("cond_stage_model.", "conditioner.embedders.0.", "text_encoders.clip_l."),
+    "text_encoder_2": ("conditioner.embedders.1.", "text_encoders.clip_g."),
+    "text_encoder_3": ("text_encoders.t5xxl.",),
+}
+"""How the names of a part begin in a file that holds all of a base."""
+
+
 def shapes(card: Card, part: Part) -> dict[str, tuple[int, ...]]:
     """The tensors of a part. Of a single file all of them that can be the part's, by their names."""
-    found = header.read(card.weights(part)).tensors
-    prefixes: dict[str, tuple[str, ...]] = {
-        "unet": ("model.diffusion_model.",),
-        "vae": ("first_stage_model.", "vae."),
-        "text_encoder": ("cond_stage_model.", "conditioner.embedders.0.", "text_encoders.clip_l."),
-        "text_encoder_2": ("conditioner.embedders.1.", "text_encoders.clip_g."),
-        "text_encoder_3": ("text_encoders.t5xxl.",),
-    }
-    shared = list(card.files.values()).count(card.weights(part)) > 1
-    own = prefixes.get(part, ()) if card.original and shared else ()
-    return {name: entry.shape for name, entry in found.items() if not own or name.startswith(own)}
+    return {name: entry.shape for name, entry in _entries(card, part).items()}
+
+
+def _entries(card: Card, part: Part) -> dict[str, header.Entry]:
+    files = card.weights(part)
+    own = PREFIXES[part] if card.original and list(card.files.values()).count(files) > 1 else ("",)
+    return {name: each for name, each in header.tensors(files).items() if name.startswith(own)}
 
 
 def trained_numbers(config: RunConfig, card: Card) -> int | None:
@@ -80,33 +88,64 @@ def memory(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int
 
     The range is what `scripts/memory_check` holds it to where that was measured: estimates 10 % below to 25 % above.
     """
-    middle = peak(config, card, area=area, batch=batch, numbers=numbers)
-    if _was_measured(config, card):
+    middle = phases(config, card, area=area, batch=batch, numbers=numbers).peak
+    if _was_measured(config, card, batch * area):
         return Range(middle / 1.25, middle / 0.9, "calibrated")
     return Range(0.6 * middle, 1.8 * middle, "uncalibrated")
 
 
-def peak(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int | None) -> float:
-    """Bytes while pictures are encoded, or in a training step, whichever is more."""
+@dataclass(frozen=True)
+class Phases:
+    """Bytes in each phase of a run."""
+
+    load: float
+    """The denoiser is filled from its file, whose pages are mapped meanwhile."""
+
+    prepare: float
+    """Pictures and captions are encoded."""
+
+    train: float
+    prove: float
+    """A file is loaded on a fresh base, beside the one that is trained. 0 where no file is proven."""
+
+    @property
+    def peak(self) -> float:
+        """The most of them."""
+        return max(self.load, self.prepare, self.train, self.prove)
+
+
+def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int | None) -> Phases:
+    """What each phase takes. Who is in memory when is said here and nowhere else."""
     gpu = on_gpu(config)
+    program = 0 if gpu else PROGRAM
     held = {"fp32": 4, "bf16": 2, "fp16": 2, "auto": 2 if gpu else 4}[config.model.precision]
-    packed = {"none": held, "fp8": 1, "int8": 1, "nf4": 0.55}[config.model.quantize]
-    denoiser = [part for part in card.configs if part != "vae" and part not in card.encoders]
-    weights = sum(_count(card, part) for part in denoiser) * packed
-    weights += sum(_count(card, part) for part in card.encoders) * held
-    kept = KEPT[config.model.gradient_checkpointing] * held / 4
-    activations = batch * area / card.factor**2 * max(_widths(card, denoiser)) * kept
+    unet = _entries(card, "unet")
+    denoiser = sum(prod(each.shape) for each in unet.values())
+    encoders = sum(_count(card, part) for part in card.encoders) * held
+    weights = denoiser * {"none": held, "fp8": 1, "int8": 1, "nf4": 0.55}[config.model.quantize]
+    mapped = 0 if gpu else sum(each.stop - each.start for each in unet.values())
+    vae = _count(card, "vae") * 4
+    encoding = area * max(_widths(card, ["vae"])[:1]) * ENCODED
+    kept = {name: each.shape for name, each in unet.items()}
+    outputs = activations.outputs(kept, card.configs["unet"], area / card.factor**2)
+    step = batch * outputs * held * activations.KEPT[config.model.gradient_checkpointing]
     state = (numbers or 0) * (8 + _state(config.optim.optimizer) + (4 if config.optim.ema else 0))
-    encoding = _count(card, "vae") * 4 + area * max(_widths(card, ["vae"])[:1]) * ENCODED
-    return (0 if gpu else PROGRAM) + weights + max(activations + state, encoding)
+    proves = config.save.proof != "off"
+    return Phases(
+        load=program + weights + mapped,
+        prepare=program + weights + encoders + vae + encoding,
+        train=program + weights + encoders + vae + step + state,  # what the VAE took is not given back on a processor
+        prove=program + weights + encoders + vae + state + denoiser * held + encoders + vae + mapped if proves else 0,
+    )
 
 
-def _was_measured(config: RunConfig, card: Card) -> bool:
-    """Whether such a run was compared with its estimate: small bases, in fp32 on a processor."""
-    plain = config.model.precision in ("auto", "fp32") and config.model.quantize == "none"
-    small = sum(_count(card, part) for part in card.configs) < MEASURED
+def _was_measured(config: RunConfig, card: Card, area: int) -> bool:
+    """Whether such a run was compared with its estimate: LoRA on bases with a U-Net, on a processor."""
+    small = sum(_count(card, part) for part in card.configs) < SMALL
+    plain = config.model.quantize == "none" and config.model.precision != "fp16" and not on_gpu(config)
     usual = config.optim.optimizer.kind in ("adamw", "prodigy") and config.adapter.kind == "lora"
-    return plain and small and usual and not on_gpu(config)
+    alike = config.model.precision != "bf16" if small else area <= MEASURED_AREA
+    return plain and usual and alike and "block_out_channels" in card.configs["unet"]
 
 
 def seconds(config: RunConfig, card: Card, *, pixels: float) -> Range:

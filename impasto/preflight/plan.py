@@ -14,6 +14,7 @@ from impasto.config import RunConfig
 from impasto.data import recipes, traces
 from impasto.data.examples import Example, Progress, Scan, scan
 from impasto.data.feed import MEMO, Feed, planned
+from impasto.data.plan import Micro
 from impasto.errors import ModelFileError
 from impasto.families import detect
 from impasto.families.card import Card
@@ -43,10 +44,10 @@ ENLARGED, LOST = 1.05, 0.1
 
 def plan(config: RunConfig, store: Store, progress: Progress | None = None) -> Forecast:
     """Everything about a run before it starts. Raises UserError as a run would."""
-    card = detect.look(config.model)
+    card = detect.look(config.model, heads=True)
     found = scan(config.data, memo=store.root / MEMO, progress=progress)
     found.check(config.data)
-    feed = planned(config.data, found, config.train, side=card.resolution, step=card.step)
+    feed = planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)
     return forecast(config, card, feed, store)
 
 
@@ -101,8 +102,6 @@ def _steps(config: RunConfig, feed: Feed, learnt: Sequence[Example]) -> Steps:
         1, plan.start_of(epoch + 1) - plan.start_of(epoch)
     )
     visits = sum(len(micro.visits) for micro in trained)
-    measured = any(pool.role == "validation" and pool.entries for pool in plan.pools)
-    every = config.validation.every_steps
     saves = plan.due_steps(total, config.save.every_steps, config.save.every_epochs)
     previews = plan.due_steps(total, config.preview.every_steps, config.preview.every_epochs)
     start = [0] if config.preview.at_start and config.preview.prompts else []
@@ -117,7 +116,7 @@ def _steps(config: RunConfig, feed: Feed, learnt: Sequence[Example]) -> Steps:
         text_encoder_until=text_encoder_until(config, total) if "text_encoder" in part_rates(config) else None,
         saves=tuple(sorted({*saves, total})),
         previews=tuple([*start, *previews] if config.preview.prompts else []),
-        validations=tuple(sorted({*plan.due_steps(total, every, None if every else 1), total}) if measured else []),
+        validations=feed.measured_at(total),
     )
 
 
@@ -156,8 +155,19 @@ def _pictures(config: RunConfig, feed: Feed, examples: Sequence[Example], bucket
         largest_upscale=max(grown, default=1.0),
         cropped=sum(each > LOST for each in lost),
         largest_crop=max(lost, default=0.0),
+        held_out=tuple(
+            str(each.path)
+            for at, some in enumerate(found.examples)
+            for each in some
+            if each.role == "validation" and config.data.sets[at].role != "validation"
+        ),
+        measured=(_measured(feed.held_out), _measured(feed.beside)),
         copies=tuple(tuple(str(learnt[at].path) for at in group) for group in alike),
     )
+
+
+def _measured(micros: Sequence[Micro]) -> int:
+    return sum(len(micro.visits) for micro in micros)
 
 
 def _rates(config: RunConfig) -> tuple[Rate, ...]:
@@ -187,13 +197,13 @@ def _disk(config: RunConfig, steps: Steps, numbers: int | None) -> Disk:
 def _cache(config: RunConfig, card: Card, feed: Feed, store: Store) -> Cache:
     if not config.data.cache:
         return Cache(0, 0, 0)
-    views = feed.plan.views()
+    views = feed.views()
     channels = int(card.configs["vae"].get("latent_channels", 4))
     size = sum(each.placement.bucket.area // card.factor**2 * channels * 8 for each in views)
-    path = card.weights("vae")
-    if path.stat().st_size > SMALL and not store.knows(path):
+    paths = card.weights("vae")
+    if not card.whole or (sum(path.stat().st_size for path in paths) > SMALL and not store.knows(*paths)):
         return Cache(len(views), None, size)
-    encoder = recipes.picture_encoder(store.fingerprint(path), config.model.vae_precision)
+    encoder = recipes.picture_encoder(store.fingerprint(*paths), config.model.vae_precision, config.model.vae_tile)
     wanted = [
         recipes.latents_recipe(
             each.id, each.placement, flip=each.flip, alpha=config.data.alpha, encoder=encoder, color=each.color

@@ -65,6 +65,12 @@ class Pictures:
     largest_crop: float
     """The largest share of its area that a picture loses."""
 
+    held_out: tuple[str, ...]
+    """Pictures of sets to train on that are held out of the training."""
+
+    measured: tuple[int, int]
+    """Held-out pictures that are measured while training, and training pictures."""
+
     copies: tuple[tuple[str, ...], ...]
     """Training pictures that look the same, group by group. One file in several sets is no copy."""
 
@@ -151,6 +157,18 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a text encoder that reads more than the others takes the captions."""
+
+    limit: int
+    longest: int
+    """Tokens."""
+
+    mean: float
+    cut: tuple[Cut, ...]
+
+
+@dataclass(frozen=True)
 class Words:
     """The captions of the training pictures."""
 
@@ -163,6 +181,9 @@ class Words:
 
     mean: float
     cut: tuple[Cut, ...]
+    t5: Reading | None
+    """The same for T5, where the base has it: what CLIP does not read, it may."""
+
     letters: tuple[str, ...]
     """Pictures whose captions read like a letter or a chat, not like a caption."""
 

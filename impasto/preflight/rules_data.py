@@ -137,7 +137,11 @@ def _one_caption(facts: Facts) -> Iterator[Said]:
 
 
 def _cut_off(facts: Facts) -> Iterator[Said]:
-    if cut := facts.words.cut:
+    if t5 := facts.words.t5:  # what the other encoders do not read, it does
+        if t5.cut:
+            what = f"{len(t5.cut)} captions are cut at {t5.limit} tokens of T5; the first loses {t5.cut[0].lost[:60]!r}"
+            yield "model.t5_tokens", what, "t5_tokens = 512" if t5.limit < 511 else "shorter captions"
+    elif cut := facts.words.cut:
         what = f"{len(cut)} captions are cut at {facts.words.limit} tokens; the first loses {cut[0].lost[:60]!r}"
         more = 150 if facts.words.limit < 150 else 225
         yield "model.max_tokens", what, f"max_tokens = {more}" if facts.words.limit < 225 else "shorter captions"

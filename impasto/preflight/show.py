@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 from impasto.preflight.report import Forecast, Range
@@ -12,9 +13,10 @@ BUCKETS, REASONS = 12, 8
 def brief(made: Forecast) -> str:
     """In one line."""
     steps, pictures = made.steps, made.pictures
-    refused = sum(each.count for each in pictures.refused)
+    refused, held = sum(each.count for each in pictures.refused), len(pictures.held_out)
+    apart = [f"{count} {what}" for count, what in ((refused, "left out"), (held, "held out")) if count]
     parts = [
-        f"{pictures.used} pictures" + (f" ({refused} left out)" if refused else ""),
+        f"{pictures.used} pictures" + (f" ({', '.join(apart)})" if apart else ""),
         f"{len(pictures.buckets)} buckets",
         f"{steps.total} steps in {steps.epochs:.3g} epochs of {steps.per_epoch}",
         f"{len(steps.saves)} saves",
@@ -48,6 +50,12 @@ def _pictures(made: Forecast) -> Iterator[str]:
         yield f"  {each.role}: {each.pictures} pictures, {each.visits} looks an epoch, {each.path}"
     yield f"  enlarged by more than 5 %: {found.upscaled} (at most {found.largest_upscale:.2f} times)"
     yield f"  losing more than a tenth: {found.cropped} (at most {found.largest_crop:.0%})"
+    if found.held_out:
+        names = ", ".join(os.path.basename(each) for each in found.held_out[:4])
+        more = f" and {len(found.held_out) - 4} more" if len(found.held_out) > 4 else ""
+        yield f"  held out, never learnt (validation.share = 0.0 learns them too): {names}{more}"
+    if any(found.measured):
+        yield f"  measured while training: {found.measured[0]} held out, {found.measured[1]} of those learnt"
     if found.copies:
         yield f"  looking the same: {sum(map(len, found.copies))} in {len(found.copies)} groups"
         yield from (f"    {', '.join(group[:4])}" for group in found.copies[:3])
@@ -83,9 +91,15 @@ def _words(made: Forecast) -> Iterator[str]:
     yield ""
     yield f"captions: {words.captions}, {words.different} different, {words.empty} empty"
     yield f"  tokens: {words.mean:.3g} on average, {words.longest} at most, {words.limit} are read"
-    if words.cut:
-        yield f"  cut off: {len(words.cut)}"
-        yield from (f"    {each.picture}: {each.tokens} tokens, lost {each.lost[:80]!r}" for each in words.cut[:3])
+    if words.t5:
+        more = words.t5
+        yield f"  tokens of T5: {more.mean:.3g} on average, {more.longest} at most, {more.limit} are read"
+    cut = words.t5.cut if words.t5 else words.cut
+    if words.t5 and words.cut:
+        yield f"  longer than CLIP reads: {len(words.cut)}, of which T5 reads on"
+    if cut:
+        yield f"  cut off: {len(cut)}"
+        yield from (f"    {each.picture}: {each.tokens} tokens, lost {each.lost[:80]!r}" for each in cut[:3])
     if words.letters:
         yield f"  read like a letter: {len(words.letters)}, first {words.letters[0]}"
     if words.common and words.captions > 1:

@@ -8,8 +8,10 @@ adapters/anna-00000500.safetensors        adapter files to use
 previews/00000500-0.png
 control/                                  requests: stop, save, preview
 anna.safetensors                          the final adapter
+anna-best.safetensors                     the adapter where the loss on held-out pictures was lowest
 anna-rank-0004.safetensors                the same cut to a rank (adapter.export_ranks), and ranks.png
 loss.png
+ledger.json                               what each picture cost while it was learnt
 lock                                      held while it trains
 """
 
@@ -26,17 +28,17 @@ from typing import Literal, get_args
 
 from impasto import events, files, lock
 from impasto.errors import ConfigError, LockedError, Problem
-from impasto.events import Event, Failed, Finished, Resumed, Started, Step
+from impasto.events import Dropped, Event, Failed, Finished, Resumed, Started, Step
 from impasto.files import JSON
 
 Request = Literal["stop", "save", "preview"]
 """What a run can be asked for, by an empty file of this name in its control folder."""
 
-Stage = Literal["new", "running", "interrupted", "finished", "failed"]
+Stage = Literal["new", "running", "interrupted", "finished", "failed", "dropped"]
 
 _TAIL = 1 << 16
 _PLAIN = re.compile(r"[^/\\\x00]+")
-_LIFE = (Started, Resumed, Step, Finished, Failed)
+_LIFE = (Started, Resumed, Step, Finished, Failed, Dropped)
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,13 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, config: str, record: Mapping[str, JSON]) -> RunFolder:
-        """Make a run's folder with its settings and its record, all at once. It must be free."""
+    def create(
+        cls, path: Path, config: str, record: Mapping[str, JSON], begin: tuple[Path, bytes] | None = None
+    ) -> RunFolder:
+        """Make a run's folder with its settings and its record, all at once. It must be free.
+
+        `begin`, of a run that is forked: the checkpoint folder it goes on from, and the lines of what happened before.
+        """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             fix = "give the run another name, or go on with the one that is there."
             raise LockedError(Problem("E-RUN-002", "there is something here already", str(path), fix))
@@ -73,6 +80,12 @@ class RunFolder:
         files.create(tmp._record, _readable(record))
         for folder in (tmp.checkpoints, tmp.adapters_folder, tmp.previews, tmp.control):
             files.make_folder(folder)
+        if begin is not None:
+            checkpoint, past = begin
+            files.make_folder(tmp.checkpoints / checkpoint.name)
+            for each in sorted(checkpoint.iterdir()):
+                files.create(tmp.checkpoints / checkpoint.name / each.name, files.read(each))
+            files.create(tmp.events, past)
         files.commit_folder(tmp.path, path)
         return cls(path)
 
@@ -123,6 +136,11 @@ class RunFolder:
         """The adapter file of the whole training."""
         return self.path / f"{self.name}.safetensors"
 
+    @property
+    def best(self) -> Path:
+        """The adapter file of the step where the loss on held-out pictures was lowest."""
+        return self.path / f"{self.name}-best.safetensors"
+
     def final_of(self, rank: int) -> Path:
         """The final adapter cut to a rank."""
         return self.path / f"{self.name}-rank-{rank:04d}.safetensors"
@@ -136,6 +154,11 @@ class RunFolder:
     def curve(self) -> Path:
         """The loss as a picture."""
         return self.path / "loss.png"
+
+    @property
+    def ledger(self) -> Path:
+        """What each picture cost while it was learnt."""
+        return self.path / "ledger.json"
 
     @property
     def lock(self) -> Path:
@@ -160,6 +183,11 @@ class RunFolder:
         """The adapter files of single steps, oldest step first."""
         found = self.adapters_folder.glob("*-[0-9]*.safetensors")
         return sorted((each for each in found if not files.is_temporary(each)), key=lambda path: path.stem[-8:])
+
+    @staticmethod
+    def step_of(adapter: Path) -> int:
+        """The step of an adapter file of a single step."""
+        return int(adapter.stem.rpartition("-")[2])
 
     def record(self) -> dict[str, JSON]:
         """Who and when. Empty if there is none that can be read: nothing depends on it."""
@@ -199,6 +227,8 @@ class RunFolder:
         match next((event for event in reversed(told) if isinstance(event, _LIFE)), None):
             case Finished():
                 return State("finished", step, saved)
+            case Dropped():
+                return State("dropped", step, saved)
             case Failed(text=text):
                 return State("failed", step, saved, error=text)
             case None if saved is None:
@@ -224,7 +254,7 @@ def _step(event: Event) -> int | None:
     match event:
         case Started():
             return event.resumed_from or 0
-        case Resumed() | Step() | Finished():
+        case Resumed() | Step() | Dropped() | Finished():
             return event.step
         case _:
             return None

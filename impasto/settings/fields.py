@@ -250,6 +250,8 @@ _FORMS = {
     r"^(sine|cosine|linear|reverse_linear|zeros)(\+\d*\.?\d+)?$": (
         'one of "sine", "cosine", "linear", "reverse_linear", "zeros", perhaps with "+0.25" at its end'
     ),
+    r"^[A-Za-z0-9_-]{1,32}$": "text of 1 to 32 letters, digits, _ and -",
+    r"^[\w.-]{1,100}$": "text of 1 to 100 letters, digits, _, . and -",
     r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$": '"auto", "cpu", "mps", "cuda", "cuda:0", "xpu" or "xpu:0"',
 }
 """Patterns in words."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from impasto.errors import Problem
+from impasto.families import hub
 from impasto.schema import Section
 from impasto.settings import fields
 from impasto.settings.fields import Kinds, Listing, Text
@@ -16,6 +17,9 @@ from impasto.settings.source import Source, shown
 
 FROM_CURRENT_FOLDER: frozenset[Key] = frozenset({("output", "folder")})
 """Written to and not read: from the current folder wherever they are given, and left as they are."""
+
+MAY_BE_IDS: frozenset[Key] = frozenset(("model", name) for name in ("path", *hub.ALSO))
+"""Paths that may be ids on the hub instead."""
 
 ALSO_PATHS: frozenset[Key] = frozenset({("model", "path")})
 """Text that is a path unless it is a known name."""
@@ -34,6 +38,8 @@ def make_whole(
         if key in FROM_CURRENT_FOLDER or (key in ALSO_PATHS and text in names):
             return text
         base = Path.cwd() if source.from_command_line(key) else folder
+        if key in MAY_BE_IDS and hub.is_id(text, base):
+            return text
         return os.path.abspath(base / os.path.expanduser(text))
 
     _rewrite(values, root, (), whole)

@@ -20,6 +20,14 @@ def newer(values: Mapping[str, Any], version: int, source: Source) -> Problem | 
     return None
 
 
+def several(values: Mapping[str, Any], source: Source) -> Problem | None:
+    """The problem of a file that describes many runs, where one is asked for."""
+    if "sweep" not in values:
+        return None
+    what = "this file describes many runs, with a section [sweep], and one is asked for"
+    return Problem("E-SWP-007", what, source.place(("sweep",)), f"`impasto sweep {source.file}`, or delete the section")
+
+
 def take_secrets(values: dict[str, Any], source: Source) -> list[Problem]:
     """Remove what looks like a key to some service, so that no other message repeats it."""
     found: list[Problem] = []

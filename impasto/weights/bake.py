@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ from impasto.families.detect import Card, Part
 from impasto.weights import bases, deltas, file, stream
 from impasto.weights.bases import Base, Slot
 from impasto.weights.combine import Weighted
-from impasto.weights.merge import called, merge
-from impasto.weights.recognise import Layers
+from impasto.weights.deltas import Opened
+from impasto.weights.merge import merge
 from impasto.weights.stream import Reader
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx")
@@ -51,16 +51,8 @@ class Baked:
 class _Given:
     """An adapter to be merged."""
 
-    reader: Reader
-    layers: Layers
-    called: Mapping[str, str]
-    """What the file calls its layers, by our names for them."""
-
+    file: Opened
     strength: float
-
-    def kinds(self, name: str) -> Collection[str]:
-        """The tensors for a layer."""
-        return self.layers.layers[self.called[name]]
 
 
 @dataclass(frozen=True)
@@ -95,24 +87,13 @@ def bake(
         adapters = []
         for path, strength in given:
             reader = stack.enter_context(stream.opened(path))
-            layers = deltas.layers_of(reader)
-            adapters.append(_Given(reader, layers, called(found.targets.values(), layers.layers), strength))
-        _check_places(adapters, found.targets)
+            adapters.append(_Given(deltas.opened(reader, found.targets.values()), strength))
         job = _Job(found, adapters, precision)
         left_out = [] if found.card.original else _bake_folder(job, out.absolute())
         if found.card.original:
-            _bake_file(job, found.card.path, tuple(found.slots), out)
-    changed = {name for adapter in adapters for name in adapter.called}
+            _bake_file(job, found.card.path, (), tuple(found.slots), out)
+    changed = {name for adapter in adapters for name in adapter.file.kinds}
     return Baked(out, len(changed), left_out)
-
-
-def _check_places(adapters: Sequence[_Given], targets: Mapping[str, Target]) -> None:
-    for adapter in adapters:
-        if strange := [name for name in adapter.called if name not in targets]:
-            count = len(adapter.layers.layers)
-            what = f"{len(strange)} of its {count} layers have no place in this base, among them {strange[0]}"
-            fix = "use the base it was trained on; `impasto inspect` tells what the file is"
-            raise ModelFileError(Problem("E-MOD-040", what, str(adapter.reader.path), fix))
 
 
 def _bake_folder(job: _Job, out: Path) -> list[str]:
@@ -121,8 +102,8 @@ def _bake_folder(job: _Job, out: Path) -> list[str]:
     try:
         left_out = _copy(card, tuple(job.base.slots), tmp)
         for part in job.base.slots:
-            source = card.weights(part)
-            _bake_file(job, source, (part,), tmp / source.relative_to(card.path))
+            for source in card.weights(part):
+                _bake_file(job, source, card.weights(part), (part,), tmp / source.relative_to(card.path))
         files.commit_folder(tmp, out)
     except BaseException:
         if tmp.exists():
@@ -133,7 +114,7 @@ def _bake_folder(job: _Job, out: Path) -> list[str]:
 
 def _copy(card: Card, parts: Sequence[Part], tmp: Path) -> list[str]:
     """Everything but the numbers that will change; tells what is left out for good."""
-    written = {card.weights(part) for part in parts}
+    written = {source for part in parts for source in card.weights(part)}
     left_out = []
     files.make_folder(tmp)
     for source in sorted(card.path.rglob("*")):
@@ -152,27 +133,27 @@ def _copy(card: Card, parts: Sequence[Part], tmp: Path) -> list[str]:
     return left_out
 
 
-def _bake_file(job: _Job, source: Path, parts: Sequence[Part], out: Path) -> None:
-    """Write one file of a base again, with `parts` in it."""
-    held: dict[str, list[tuple[Target, Slot]]] = {}
+def _bake_file(job: _Job, source: Path, beside: Sequence[Path], parts: Sequence[Part], out: Path) -> None:
+    """Write one file of a base again, with `parts` in it; `beside` it lie others that hold the rest of them."""
+    held: dict[str, list[tuple[Target, Slot, int]]] = {}
     for part in parts:
         layers = job.base.called(part)
         for slot in job.base.slots[part].values():
-            if slot.path in layers:
-                held.setdefault(slot.place.name, []).append((layers[slot.path], slot))
-    with stream.opened(source) as reader:
-        for target, slot in (each for several in held.values() for each in several):
-            if any(target.name in adapter.called for adapter in job.adapters) and not slot.inside(reader):
-                raise bases.missing(slot, reader)
+            for at, place in enumerate(slot.places if slot.path in layers else ()):
+                held.setdefault(place.name, []).append((layers[slot.path], slot, at))
+    with stream.opened(source) as reader, stream.opened(source, *(each for each in beside if each != source)) as whole:
+        for target, slot, _ in (each for several in held.values() for each in several):
+            if any(target.name in adapter.file.kinds for adapter in job.adapters) and slot.missing(whole):
+                raise bases.missing(slot, whole)
 
         def change(tensor: str, value: Tensor) -> Tensor:
             made = value
             if job.precision and reader.head.tensors[tensor].dtype in stream.FLOATS:
                 made = value.to(file.DTYPES[job.precision])
-            for target, slot in held.get(tensor, ()):
-                if (merged := _merged(job, target, slot, reader)) is not None:
+            for target, slot, at in held.get(tensor, ()):
+                if (merged := _merged(job, target, slot, whole)) is not None:
                     made = made.clone() if made is value else made
-                    single_file.put(slot.place, made, merged)
+                    single_file.put(slot.places[at], made, torch.split(merged, list(slot.rows))[at])
             return made
 
         stream.rewrite(reader, out, change, _noted(reader, job), job.precision)
@@ -181,9 +162,9 @@ def _bake_file(job: _Job, source: Path, parts: Sequence[Part], out: Path) -> Non
 @torch.no_grad()
 def _merged(job: _Job, target: Target, slot: Slot, reader: Reader) -> Tensor | None:
     """The weight or the bias of a layer after all adapters that change it, fp32; None where none does."""
-    mine = [each for each in job.adapters if target.name in each.called]
+    mine = [each for each in job.adapters if target.name in each.file.kinds]
     if slot.kind == "bias":
-        mine = [each for each in mine if {"diff_b", "b_norm"} & set(each.kinds(target.name))]
+        mine = [each for each in mine if {"diff_b", "b_norm"} & set(each.file.kinds[target.name])]
     if not mine:
         return None
     layer: Layer | Norm = copy.deepcopy(target.base).to_empty(device="cpu").float().requires_grad_(False)
@@ -192,17 +173,17 @@ def _merged(job: _Job, target: Target, slot: Slot, reader: Reader) -> Tensor | N
         layer.bias.copy_(job.base.slot(target, "bias").read(reader))
     for adapter in mine:
         try:
-            merge(layer, deltas.held(adapter.reader, adapter.layers, adapter.called[target.name]), adapter.strength)
+            merge(layer, adapter.file.held(target.name), adapter.strength)
         except (KeyError, ValueError, RuntimeError) as error:
             what, fix = f"{target.name} does not fit: {error}", "use the base it was trained on"
-            raise ModelFileError(Problem("E-MOD-041", what, str(adapter.reader.path), fix)) from None
+            raise ModelFileError(Problem("E-MOD-041", what, str(adapter.file.path), fix)) from None
     return layer.bias if slot.kind == "bias" else layer.weight
 
 
 def _noted(reader: Reader, job: _Job) -> dict[str, str]:
     """The file's metadata, with a note of what was merged."""
     kept = {key: value for key, value in reader.head.metadata.items() if not key.startswith(STALE)}
-    merged = {each.reader.path.name: each.strength for each in job.adapters}
+    merged = {each.file.path.name: each.strength for each in job.adapters}
     made = {"made": "merge", "base": job.base.card.name, "files": merged}
     names = ", ".join([job.base.card.name, *merged])
     return kept | {"modelspec.merged_from": names, "impasto.made": json.dumps(made, sort_keys=True)}

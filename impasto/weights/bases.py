@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from impasto import families
-from impasto.adapters.targets import Target
+from impasto.adapters.targets import Piece, Target
 from impasto.errors import ModelFileError, Problem
-from impasto.families import detect, eight_bits, loading, single_file
+from impasto.families import detect, eight_bits, loading, pieces, single_file
+from impasto.families.card import ENCODERS
 from impasto.families.config import Model
 from impasto.families.detect import Card, Part
 from impasto.families.single_file import Place
@@ -28,8 +30,11 @@ class Slot:
     """As its module calls it: `mid_block.attentions.0.proj_in.weight`."""
 
     shape: tuple[int, ...]
-    place: Place
-    """Where it lies in its part's file."""
+    places: tuple[Place, ...]
+    """Where it lies in its part's files: in one tensor, or its rows in several, one after another."""
+
+    rows: tuple[int, ...]
+    """How many of them lie in each."""
 
     @property
     def path(self) -> str:
@@ -41,14 +46,26 @@ class Slot:
         """`weight` or `bias`."""
         return self.name.rpartition(".")[2]
 
-    def inside(self, reader: Reader) -> bool:
-        """Whether the file holds it, in its shape."""
-        entry = reader.head.tensors.get(self.place.name)
-        return entry is not None and loading.fits(single_file.held(self.place, self.shape), entry.shape)
+    def missing(self, reader: Reader) -> Place | None:
+        """What of it the files do not hold in its shape."""
+        for place, shape in zip(self.places, self.shapes, strict=True):
+            entry = reader.head.tensors.get(place.name)
+            if entry is None or not loading.fits(single_file.held(place, shape), entry.shape):
+                return place
+        return None
 
     def read(self, reader: Reader) -> Tensor:
         """Its numbers in the file."""
-        return single_file.unfuse(self.place, reader.tensor(self.place.name), self.shape)
+        found = [
+            single_file.unfuse(place, reader.tensor(place.name), shape)
+            for place, shape in zip(self.places, self.shapes, strict=True)
+        ]
+        return torch.cat(found) if len(found) > 1 else found[0]
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of what lies in each place."""
+        return [(rows, *self.shape[1:]) for rows in self.rows]
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ class Base:
 
     def part(self, target: Target) -> Part:
         """The part that a layer is in."""
-        return "unet" if target.part == "unet" else self.card.encoders[(target.encoder or 1) - 1]
+        return "unet" if target.part == "unet" else ENCODERS[(target.encoder or 1) - 1]
 
     def called(self, part: Part) -> dict[str, Target]:
         """The layers of a part, by their paths in it."""
@@ -81,25 +98,32 @@ def looked(base: str, config_path: Path | None = None) -> Base:
     Raises ModelFileError when it is none.
     """
     card = _card(base, config_path)
-    if card.prediction == "flow":
-        what, fix = (
-            "is of a family that cannot be changed or compared yet",
-            "name a base of Stable Diffusion 1.x, 2.x or XL",
-        )
-        raise ModelFileError(Problem("E-MOD-057", what, str(card.path), fix))
-    for path in dict.fromkeys(card.files.values()):
-        if eight_bits.spare(header.read(path).tensors):
+    for files in dict.fromkeys(card.files.values()):
+        if eight_bits.spare(header.tensors(files)):
             what = "its weights are held in 8 bits with scales beside them, which cannot be changed or compared"
-            raise ModelFileError(Problem("E-MOD-119", what, str(path), "name the base in bf16 or fp16"))
+            raise ModelFileError(Problem("E-MOD-119", what, str(files[0]), "name the base in bf16 or fp16"))
     slots: dict[Part, dict[str, Slot]] = {}
     parts: tuple[Part, ...] = ("unet", *card.encoders)
     for part in parts:
         module = loading.build(part, card.configs[part])
-        places = loading.stored(card, part, module)
-        slots[part] = {
-            name: Slot(part, name, tuple(value.shape), places[name]) for name, value in module.named_parameters()
-        }
+        slots[part] = {slot.name: slot for slot in _slots(card, part, module)}
     return Base(card, {target.name: target for target in families.outline(card)}, slots)
+
+
+def _slots(card: Card, part: Part, module: nn.Module) -> Iterator[Slot]:
+    if card.original or part != "unet":
+        stored = loading.stored(card, part, module)
+        for name, value in module.named_parameters():
+            if name in stored:
+                yield Slot(part, name, tuple(value.shape), (stored[name],), (len(value),))
+        return
+    # a folder holds what diffusers' own module has
+    for name, value in module.named_parameters():
+        path, _, kind = name.rpartition(".")
+        cut = pieces.cut(module, path) or (Piece(path, 0),)
+        places = tuple(Place(f"{each.path}.{kind}" if path else name, swapped=each.turned) for each in cut)
+        rows = tuple(each.rows or len(value) for each in cut)
+        yield Slot(part, name, tuple(value.shape), places, rows)
 
 
 def _card(base: str, config_path: Path | None) -> Card:
@@ -114,5 +138,6 @@ def _card(base: str, config_path: Path | None) -> Card:
 
 def missing(slot: Slot, reader: Reader) -> ModelFileError:
     """The file lacks a tensor."""
-    what = f"has no {slot.place.name} of {list(single_file.held(slot.place, slot.shape))}"
+    place = slot.missing(reader) or slot.places[0]
+    what = f"has no {place.name} of {list(single_file.held(place, slot.shapes[slot.places.index(place)]))}"
     return ModelFileError(Problem("E-MOD-108", what, str(reader.path), "the file is not complete; get another"))

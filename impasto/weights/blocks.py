@@ -13,11 +13,16 @@ _BLOCK = re.compile(
 )
 _ORDER = ("down_blocks", "input_blocks", "mid_block", "middle_block", "up_blocks", "output_blocks")
 _ROLES = {
-    "self-attention": ("attn1", "self_attn", "SelfAttention", "attn_"),
+    "modulation": ("mod_lin", "modulation_lin", "adaLN_modulation", "_norm_linear", "_norm1_", "norm_out_linear"),
+    "self-attention": (
+        "attn1", "self_attn", "SelfAttention", "attn_qkv", "attn_proj", "attn2_qkv", "attn2_proj", "attn_to_",
+        "attn_add_",
+    ),
     "cross-attention": ("attn2",),
+    "attention and feed-forward": ("_linear1", "_linear2"),
     "feed-forward": ("_ff_", "mlp", "DenseReluDense"),
     "projections": ("proj_in", "proj_out"),
-}
+}  # fmt: skip
 OTHER = "convolutions and rest"
 ROLES = (*_ROLES, OTHER)
 """What layers do, in the order of a table."""

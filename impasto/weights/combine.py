@@ -14,13 +14,12 @@ from torch import Tensor
 from impasto.errors import ModelFileError, Problem
 from impasto.families.config import Precision
 from impasto.weights import deltas, stream
-from impasto.weights.deltas import Delta, Outline
+from impasto.weights.deltas import Delta, Opened, Outline
 from impasto.weights.file import DTYPES
 from impasto.weights.low_rank import Product, Rule
-from impasto.weights.recognise import Layers
 from impasto.weights.report import Line, Report
 from impasto.weights.resize import alpha_of, noted, remarks, write_factors, write_layer
-from impasto.weights.stream import Reader, Spool
+from impasto.weights.stream import Spool
 
 Weighted = Sequence[tuple[Path, float]]
 """Files, each with how strongly it acts."""
@@ -30,8 +29,7 @@ Weighted = Sequence[tuple[Path, float]]
 class _Part:
     """One of the files."""
 
-    reader: Reader
-    layers: Layers
+    file: Opened
     strength: float
 
 
@@ -44,20 +42,21 @@ def combine(given: Weighted, out: Path, rule: Rule | None, *, base: str | None =
     report = Report(out)
     with ExitStack() as stack:
         readers = [(stack.enter_context(stream.opened(path)), strength) for path, strength in given]
-        parts = [_Part(reader, deltas.layers_of(reader), strength) for reader, strength in readers]
-        outline = deltas.outline(base) if base else None
+        targets = deltas.targets(base)
+        parts = [_Part(deltas.opened(reader, targets), strength) for reader, strength in readers]
+        outline = deltas.outline(targets)
         precision = _precision(parts)
         with stream.spooled(out, precision) as spool:
-            for name in dict.fromkeys(name for part in parts for name in part.layers.layers):
-                if any(deltas.is_norm(part.layers.layers.get(name, ())) for part in parts):
+            for name in dict.fromkeys(name for part in parts for name in part.file.kinds):
+                if any(deltas.is_norm(part.file.kinds.get(name, ())) for part in parts):
                     _write_norm(spool, name, parts)
                     continue
                 found = _deltas(parts, name, outline)
                 report.lines.append(_write(spool, name, found, rule, DTYPES[precision]))
                 report.remarks += [each for _, _, delta in found for each in remarks(name, delta)]
-            files = {part.reader.path.name: part.strength for part in parts}
+            files = {part.file.path.name: part.strength for part in parts}
             told = {"made": "merge", "files": files, "rank": rule and rule.rank, "energy": rule and rule.energy}
-            metadata = noted(parts[0].reader.head.metadata, report, told)
+            metadata = noted(parts[0].file.reader.head.metadata, report, told)
             spool.commit(metadata | {"modelspec.merged_from": ", ".join(files)})
     return report
 
@@ -66,11 +65,11 @@ def combine(given: Weighted, out: Path, rule: Rule | None, *, base: str | None =
 def _write_norm(spool: Spool, name: str, parts: Sequence[_Part]) -> None:
     """Write what the files add to a norm's weight and bias together."""
     sums: dict[str, Tensor] = {}
-    for part in (each for each in parts if name in each.layers.layers):
-        for kind, tensor in deltas.held(part.reader, part.layers, name).items():
+    for part in (each for each in parts if name in each.file.kinds):
+        for kind, tensor in part.file.held(name).items():
             if kind not in deltas.NORM or (kind in sums and sums[kind].shape != tensor.shape):
                 what, fix = f"{name} is another thing there", "merge adapters of one base only"
-                raise ModelFileError(Problem("E-MOD-053", what, str(part.reader.path), fix))
+                raise ModelFileError(Problem("E-MOD-053", what, str(part.file.path), fix))
             sums[kind] = sums.get(kind, torch.zeros(())) + part.strength * tensor.double()
     for kind, tensor in sums.items():
         spool.add(f"{name}.{kind}", tensor)
@@ -78,7 +77,7 @@ def _write_norm(spool: Spool, name: str, parts: Sequence[_Part]) -> None:
 
 def _precision(parts: Sequence[_Part]) -> Precision:
     """The one precision of all files, or the one that holds every number of each."""
-    found = {stream.precision_of(part.reader.head) for part in parts}
+    found = {stream.precision_of(part.file.reader.head) for part in parts}
     return found.pop() if len(found) == 1 else "fp32"
 
 
@@ -86,9 +85,9 @@ def _deltas(parts: Sequence[_Part], name: str, outline: Outline | None) -> list[
     """What each file that has the layer adds to it, with its strength."""
     found: list[tuple[Path, float, Delta]] = []
     for part in parts:
-        if name in part.layers.layers:
-            path = part.reader.path
-            delta = deltas.delta(path, name, deltas.held(part.reader, part.layers, name), outline)
+        if name in part.file.kinds:
+            path = part.file.path
+            delta = deltas.delta(path, name, part.file.held(name), outline)
             if found and delta.shape != (first := found[0][2].shape):
                 what = f"{name} is for a weight of {list(delta.shape)}, in {found[0][0].name} for one of {list(first)}"
                 fix = "merge adapters of one base only; `impasto inspect` tells the family of each"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from impasto import families
 from impasto.adapters.additive import Added
 from impasto.adapters.reading import from_file
-from impasto.adapters.targets import Layer
+from impasto.adapters.targets import Layer, Target
 from impasto.errors import ModelFileError, Problem
 from impasto.families import detect
 from impasto.families.config import Model
-from impasto.weights import recognise
+from impasto.weights import layouts, recognise
 from impasto.weights.header import shown
 from impasto.weights.low_rank import Product
 from impasto.weights.stream import Reader
@@ -50,22 +50,65 @@ class Delta:
     """What is added to the bias, which no LoRA can hold."""
 
 
-def outline(base: str | None) -> Outline:
-    """The layers of a base: `pocket`, a folder in diffusers' layout, or the published Stable Diffusion 1.x."""
-    card = None if base is None else detect.look(Model(path=base))
-    return {target.name: target.layer for target in families.outline(card) if not target.is_norm}
+@dataclass(frozen=True)
+class Opened:
+    """An adapter file and its layers, by our names for them."""
+
+    reader: Reader
+    kinds: Mapping[str, Collection[str]]
+    """The tensors that each layer has."""
+
+    _found: layouts.Found | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.reader.path
+
+    def held(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one layer, by the last part of their names."""
+        if self._found is not None:
+            return self._found.held(name, self.reader.tensor)
+        return {kind: self.reader.tensor(f"{name}.{kind}") for kind in self.kinds[name]}
 
 
-def layers_of(reader: Reader) -> recognise.Layers:
-    """The layers of an adapter file in the Kohya layout, and nothing else in it."""
+def opened(reader: Reader, targets: Iterable[Target] | None) -> Opened:
+    """The layers of an adapter file: of the base with these layers in whichever layout, without one in Kohya's.
+
+    Raises ModelFileError when there is anything else in it.
+    """
+    if targets is None:
+        found = _kohya(reader)
+        return Opened(reader, {name: set(each) for name, each in found.layers.items()})
+    _adapter(reader)
+    own = layouts.find(reader.path, reader.head.tensors, reader.head.metadata, targets)
+    return Opened(reader, {name: own.kinds(name) for name in own.layers}, own)
+
+
+def targets(base: str | None) -> list[Target] | None:
+    """The layers of a base: `pocket`, a folder or a file."""
+    return None if base is None else families.outline(detect.look(Model(path=base)))
+
+
+def outline(targets: Iterable[Target] | None) -> Outline | None:
+    """What such layers are, without the norms."""
+    return None if targets is None else {target.name: target.layer for target in targets if not target.is_norm}
+
+
+def _adapter(reader: Reader) -> recognise.Layers:
     shapes = {name: entry.shape for name, entry in reader.head.tensors.items()}
     found = recognise.adapter(shapes)
     if found is None:
         what, fix = f"is no adapter but a {recognise.model(shapes)[0]}", "name an adapter's .safetensors file"
         raise ModelFileError(Problem("E-MOD-050", what, str(reader.path), fix))
-    if found.layout in ("diffusers", "peft"):
-        what = "has the names of diffusers or PEFT for its layers"
-        fix = f"first `impasto weights convert {reader.path.name} --to kohya`"
+    return found
+
+
+def _kohya(reader: Reader) -> recognise.Layers:
+    found = _adapter(reader)
+    if found.layout in ("diffusers", "peft", "original"):
+        what = "has the names of another layout than Kohya's for its layers"
+        fix = f"name its base with --base, or first `impasto weights convert {reader.path.name} --to kohya`"
         raise ModelFileError(Problem("E-MOD-050", what, str(reader.path), fix))
     if found.unknown or found.layout != "kohya":
         strange = found.unknown[0] if found.unknown else next(iter(found.layers))
@@ -73,11 +116,6 @@ def layers_of(reader: Reader) -> recognise.Layers:
         fix = "`impasto inspect` tells what the file is"
         raise ModelFileError(Problem("E-MOD-050", what, str(reader.path), fix))
     return found
-
-
-def held(reader: Reader, found: recognise.Layers, name: str) -> dict[str, Tensor]:
-    """The tensors of one layer, by the last part of their names."""
-    return {kind: reader.tensor(f"{name}.{kind}") for kind in found.layers[name]}
 
 
 NORM = {"w_norm", "b_norm"}

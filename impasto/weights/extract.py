@@ -35,7 +35,7 @@ def extract(
         for part in before.slots:
             if part not in after.slots:
                 raise _other(after.card.path, f"has no {part}")
-            with stream.opened(after.card.weights(part)) as new, stream.opened(before.card.weights(part)) as old:
+            with stream.opened(*after.card.weights(part)) as new, stream.opened(*before.card.weights(part)) as old:
                 _compare(part, (after, new), (before, old), spool, rule, precision, report)
         if not report.lines:
             what = f"differs from {before.card.path} in no layer that a LoRA could ride on"
@@ -53,9 +53,9 @@ def _compare(
     layers, lost = old[0].called(part), []
     for name, slot in old[0].slots[part].items():
         other = new[0].slots[part].get(name)
-        if not slot.inside(old[1]):
+        if slot.missing(old[1]):
             raise bases.missing(slot, old[1])
-        if other is None or other.shape != slot.shape or not other.inside(new[1]):
+        if other is None or other.shape != slot.shape or other.missing(new[1]):
             raise _other(new[1].path, f"has no {shown(name)} of {list(slot.shape)}, as the base has")
         difference = _difference(other.read(new[1]), slot.read(old[1]))
         if difference is None:

@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -93,6 +93,18 @@ def read(path: Path) -> Header:
     tensors, metadata = _parsed(path, raw)
     _check_places(path, tensors, size - 8 - length)
     return Header(tensors, metadata, 8 + length, size)
+
+
+def tensors(paths: Iterable[Path]) -> dict[str, Entry]:
+    """What several files hold together. Raises ModelFileError where one is not whole, or a name is in two of them."""
+    found: dict[str, Entry] = {}
+    for path in paths:
+        held = read(path).tensors
+        if twice := sorted(found.keys() & held.keys()):
+            what = f"holds {shown(twice[0])}, which another file beside it holds too"
+            raise _refused("E-MOD-007", what, path, FETCH_AGAIN)
+        found |= held
+    return found
 
 
 def numbers(path: Path, header: Header, name: str) -> NDArray[np.float32]:

@@ -30,6 +30,7 @@ LAYOUTS = {
     "diffusers": "diffusers names",
     "peft": "PEFT names",
     "lycoris": "LyCORIS names",
+    "original": "names of the published model",
     "unknown": "names of no known layout",
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,8 +13,7 @@ from impasto.adapters.reading import from_file
 from impasto.adapters.targets import Layer, Norm, Target
 from impasto.errors import ModelFileError, Problem
 from impasto.families.config import Merged
-from impasto.families.names import kohya_name
-from impasto.weights import file
+from impasto.weights import file, layouts
 
 
 def by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -23,20 +23,6 @@ def by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         name, _, kind = key.partition(".")
         held.setdefault(name, {})[kind] = value
     return held
-
-
-def called(targets: Iterable[Target], names: Collection[str]) -> dict[str, str]:
-    """What a file with layers of these names calls each of its layers, by our names for them.
-
-    Files of some programs have diffusers' own names for the U-Net of Stable Diffusion XL, `lora_unet_down_blocks_...`.
-    """
-    found = {name: name for name in names}
-    for target in targets:
-        other = kohya_name(target.part, target.path, encoder=target.encoder)
-        if target.name not in found and other in found and found[other] == other:
-            del found[other]
-            found[target.name] = other
-    return found
 
 
 @torch.no_grad()
@@ -54,18 +40,17 @@ def merge(base: Layer | Norm, held: Mapping[str, Tensor], strength: float = 1.0)
         base.bias.copy_(torch.lerp(base.bias.float(), bias.float(), strength))
 
 
-def merge_file(targets: Mapping[str, Target], path: Path, tensors: Mapping[str, Tensor], weight: float) -> None:
+def merge_file(targets: Mapping[str, Target], path: Path, weight: float) -> None:
     """Add `weight` times what the file adds to each layer, to the base in memory.
 
     Raises ModelFileError (exit code 7) when it is no adapter of this base, naming what does not fit.
     """
-    held_by = by_layer(tensors)
-    layers = {own: held_by[name] for own, name in called(targets.values(), held_by).items()}
-    strange = [name for name in layers if name not in targets]
-    if strange or not layers:
-        what = f"{len(strange)} of its {len(layers)} layers have no place in this base, among them {strange[:1]}"
-        fix = "use the base it was trained on; `impasto inspect` tells what the file is"
-        raise ModelFileError(Problem("E-MOD-040", what, str(path), fix))
+    _merge(targets, path, layouts.load(path, targets.values()), weight)
+
+
+def _merge(
+    targets: Mapping[str, Target], path: Path, layers: Mapping[str, Mapping[str, Tensor]], weight: float
+) -> None:
     for name, held in layers.items():
         try:
             merge(targets[name].base, held, weight)
@@ -79,4 +64,44 @@ def merge_all(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
     if merged:
         places = {target.name: target for target in targets}
         for each in merged:
-            merge_file(places, each.path, file.load(each.path)[0], each.weight)
+            merge_file(places, each.path, each.weight)
+
+
+@contextmanager
+def lent(targets: Mapping[str, Target], path: Path | None, weight: float) -> Iterator[None]:
+    """A base in memory with a file merged into it for as long as the `with` lasts; then it is as it was, to the bit.
+
+    Without a file nothing is done. Raises ModelFileError as `merge_file` does.
+    """
+    if path is None:
+        yield
+        return
+    layers = layouts.load(path, targets.values())
+    before = [
+        [(each, each.detach().clone()) for each in targets[name].base.parameters(recurse=False)] for name in layers
+    ]
+    try:
+        _merge(targets, path, layers, weight)
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, copy in (pair for pairs in before for pair in pairs):
+                tensor.copy_(copy)
+
+
+def mergeable(targets: Iterable[Target], merged: Sequence[Merged]) -> None:
+    """Raise ModelFileError where a file is no adapter of a base with these layers. Needs no weights of the base."""
+    places = list(targets) if merged else []
+    for each in merged:
+        tensors, metadata = file.load(each.path)
+        layouts.find(each.path, tensors, metadata, places)
+
+
+def merge_into_part(layers: Iterable[Target], merged: Sequence[Merged], base: Sequence[Target]) -> None:
+    """`merge_all` for the layers of one part of a `base`; what the files hold for other parts is passed over."""
+    places = {target.name: target for target in layers} if merged else {}
+    for each in merged:
+        tensors, metadata = file.load(each.path)
+        found = layouts.find(each.path, tensors, metadata, base)
+        own = {name: found.held(name, tensors.__getitem__) for name in found.layers if name in places}
+        _merge(places, each.path, own, each.weight)

@@ -46,6 +46,14 @@ class Norms:
             by_block.setdefault(blocks.block(name), {})[name] = norm
         return [*(_row(str(each), by_block[each]) for each in sorted(by_block)), _row("all", self.layers)]
 
+    def table(self) -> tuple[list[str], list[list[float]]]:
+        """The roles that some layer has, then all; and of each row the norms in them, NaN for none."""
+        rows = self.rows()
+        there = [at for at in range(len(blocks.ROLES)) if any(not isnan(row.roles[at]) for row in rows)]
+        return [*(blocks.ROLES[at] for at in there), "all"], [
+            [*(row.roles[at] for at in there), row.all] for row in rows
+        ]
+
     def json(self) -> JSON:
         """All of it for programs."""
         rows: list[JSON] = []
@@ -77,9 +85,9 @@ def picture(found: Norms) -> bytes:
     rows = found.rows()
     figure = Figure(figsize=(8.0, 1.2 + 0.3 * len(rows)), dpi=120, layout="constrained")
     axes = figure.subplots()
-    values = [[*row.roles, row.all] for row in rows]
+    heads, values = found.table()
     shown = axes.imshow(values, cmap="YlGnBu", aspect="auto", vmin=0)
-    axes.set_xticks(range(len(blocks.ROLES) + 1), [*blocks.ROLES, "all"])
+    axes.set_xticks(range(len(heads)), heads)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=8)

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 Shape: TypeAlias = tuple[int, ...]
 Shapes: TypeAlias = Mapping[str, Shape]
 Family = Literal["sd1", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux"]
-Layout = Literal["kohya", "diffusers", "peft", "lycoris", "unknown"]
+Layout = Literal["kohya", "diffusers", "peft", "lycoris", "original", "unknown"]
 
 FAMILIES: Mapping[Family, str] = {
     "sd1": "Stable Diffusion 1.x",
@@ -32,7 +32,22 @@ SUFFIX = re.compile(
     r"|lora_(?:down|up|mid)\.weight|lora\.(?:down|up)\.weight|lora_[AB](?:\.[^.]+)?\.weight|lora_magnitude_vector.*"
     r"|hada_(?:[wt][12](?:_[ab])?)|lokr_(?:t2|[w][12](?:_[ab])?)|oft_blocks(?:\.\d+)?)$"
 )
-PREFIX = re.compile(r"^(?:lora|oft)_(?P<part>unet|te\d?)_")
+PREFIX = re.compile(r"^(?:lora|oft)_(?P<part>unet|transformer|te\d?)_")
+OLDER = re.compile(
+    r"^(?P<above>.+?)\.(?P<processor>processor\.)?(?P<layer>\w+?)(?:_lora(?P<number>\d?)|\.lora_linear_layer)"
+    r"\.(?P<end>down|up)\.weight$"
+)
+"""Names of diffusers' first versions, and of x-labs, whose layers stand in the attention's processor."""
+
+INNER = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
+"""What those first versions called the attention's layers in a text encoder."""
+
+BARE = (
+    "diffusion_model.", "model.diffusion_model.", "double_blocks.", "single_blocks.", "joint_blocks.",
+    "input_blocks.", "middle_block.", "output_blocks.", "img_in.", "txt_in.", "time_in.", "vector_in.", "guidance_in.",
+    "final_layer.",
+)  # fmt: skip
+"""How names begin that are those of the model's published files."""
 PARTS = {"te": "text_encoder", "te1": "text_encoder", "te2": "text_encoder_2", "te3": "text_encoder_3"}
 
 Tensors: TypeAlias = dict[str, Shape]
@@ -58,7 +73,7 @@ def adapter(shapes: Shapes) -> Layers | None:
     layers: dict[str, Tensors] = {}
     unknown = []
     for name, shape in shapes.items():
-        module, kind = _split(name)
+        module, kind = split(name)
         if module:
             layers.setdefault(module, {})[kind] = shape
         else:
@@ -72,12 +87,24 @@ def adapter(shapes: Shapes) -> Layers | None:
     return Layers(kinds, _layout(next(iter(layers))), layers, parts, unknown)
 
 
-def _split(name: str) -> tuple[str, str]:
+def split(name: str) -> tuple[str, str]:
+    """The layer that a tensor belongs to, and which of its tensors it is; empty for what no adapter has."""
+    if found := OLDER.match(name):
+        return _older(found), f"lora_{found['end']}.weight"
     if found := SUFFIX.match(name):
         return found["module"], found["kind"].replace("lora.", "lora_")
     if PREFIX.match(name) and name.endswith(".weight"):  # iA3 calls its vector just so
         return name.removesuffix(".weight"), "weight"
     return "", ""
+
+
+def _older(found: re.Match[str]) -> str:
+    above, layer = found["above"], found["layer"]
+    if not found["processor"]:
+        return f"{above}.{INNER.get(layer, layer)}"
+    if layer in INNER:
+        return f"{above}.to_out.0" if layer == "to_out" else f"{above}.{layer}"
+    return f"{above}.processor.{layer}_lora{found['number'] or ''}"
 
 
 def _kinds(name: str, tensors: Tensors) -> Iterable[str]:
@@ -106,7 +133,11 @@ def _layout(module: str) -> Layout:
         return "lycoris"
     if module.startswith("base_model.model."):
         return "peft"
-    return "diffusers" if module.startswith(("unet.", "text_encoder", "transformer.")) else "unknown"
+    if module.startswith(BARE):
+        return "original"
+    own = ("unet.", "text_encoder", "transformer.", "down_blocks.", "mid_block.", "up_blocks.", "transformer_blocks.",
+           "single_transformer_blocks.")  # fmt: skip
+    return "diffusers" if module.startswith(own) else "unknown"
 
 
 def part_of(module: str) -> str:

@@ -27,19 +27,19 @@ def resize(path: Path, out: Path, rule: Rule, *, base: str | None = None) -> Rep
     `base` is asked for by kinds whose tensors do not tell the shape of their layer.
     """
     with stream.opened(path) as reader:
-        found = deltas.layers_of(reader)
-        outline = deltas.outline(base) if base else None
+        targets = deltas.targets(base)
+        found, outline = deltas.opened(reader, targets), deltas.outline(targets)
         precision, report = stream.precision_of(reader.head), Report(out)
         with stream.spooled(out, precision) as spool:
-            for name, kinds in found.layers.items():
+            for name, kinds in found.kinds.items():
                 if deltas.is_norm(kinds):
-                    for kind, tensor in deltas.held(reader, found, name).items():
+                    for kind, tensor in found.held(name).items():
                         spool.add(f"{name}.{kind}", tensor)
                     continue
-                delta = deltas.delta(path, name, deltas.held(reader, found, name), outline)
+                delta = deltas.delta(path, name, found.held(name), outline)
                 report.lines.append(write_layer(spool, name, delta, rule, DTYPES[precision]))
                 report.remarks += remarks(name, delta)
-            if norms := sum(deltas.is_norm(kinds) for kinds in found.layers.values()):
+            if norms := sum(deltas.is_norm(kinds) for kinds in found.kinds.values()):
                 report.remarks.append(f"{norms} norms are written as they were: they have no rank")
             told = {"made": "resize", "from": path.name, "rank": rule.rank, "energy": rule.energy}
             spool.commit(noted(reader.head.metadata, report, told))

@@ -13,6 +13,7 @@ UNPICKLE = (
 )
 DOWNLOAD = "download the file itself, signed in where the site asks for it"
 OTHER = "name a .safetensors file"
+UNQUANTIZED = "get the model as .safetensors in 16 bits; model.quantize holds it in fewer while it trains"
 
 
 class Kind(NamedTuple):
@@ -34,7 +35,8 @@ def kind(first: bytes) -> Kind | None:
         return Kind("E-MOD-004", "is a PyTorch pickle file; pickle files are not opened", UNPICKLE)
     for start, name in NAMES.items():
         if first.startswith(start):
-            return Kind("E-MOD-003", f"is {name}, not a safetensors file", OTHER)
+            fix = UNQUANTIZED if start == b"GGUF" else OTHER
+            return Kind("E-MOD-003", f"is {name}, not a safetensors file", fix)
     return None
 
 

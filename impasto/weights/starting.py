@@ -11,16 +11,18 @@ from torch import Tensor
 from impasto.adapters.adapter import Adapter, filled
 from impasto.adapters.targets import Size
 from impasto.errors import ModelFileError, Problem
-from impasto.weights.merge import by_layer
+
+Layers = Mapping[str, Mapping[str, Tensor]]
+"""The tensors of each layer, by our names."""
 
 
-def sizes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Size | None]:
+def sizes(path: Path, layers: Layers) -> dict[str, Size | None]:
     """The layers of a LoRA and their sizes, None for norms; one without alpha has scale 1.
 
     Raises ModelFileError for other kinds.
     """
     found: dict[str, Size | None] = {}
-    for name, held in by_layer(tensors).items():
+    for name, held in layers.items():
         if "w_norm" in held:
             found[name] = None
             continue
@@ -32,12 +34,11 @@ def sizes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Size | None]:
     return found
 
 
-def take_over(adapter: Adapter, path: Path, tensors: Mapping[str, Tensor]) -> Iterator[str]:
+def take_over(adapter: Adapter, path: Path, held: Layers) -> Iterator[str]:
     """Fill the adapter's layers with the file's numbers, alpha and all; tells what is not the same in both.
 
     Raises ModelFileError (exit code 7) when no layer is in both, or when one does not fit, naming it.
     """
-    held = by_layer(tensors)
     shared = [(name, layer) for name, layer in adapter.items() if name in held]
     if not shared:
         what = f"none of its {len(held)} layers is one of the {len(adapter.layers)} that are trained"

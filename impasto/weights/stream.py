@@ -7,15 +7,16 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from impasto import files
 from impasto.families.config import Precision
+from impasto.families.mapped import Mapped
 from impasto.weights import file, header
 
 CHUNK = 4 * 2**20
@@ -31,26 +32,30 @@ OWN: Mapping[torch.dtype, Precision] = {dtype: precision for precision, dtype in
 
 
 class Reader:
-    """A file that was checked from its head to its end, mapped into memory."""
+    """A file, or several that hold a part together, checked from head to end and mapped into memory."""
 
-    def __init__(self, path: Path, head: header.Header, handle: Any) -> None:
+    def __init__(self, path: Path, head: header.Header, held: Mapped) -> None:
         self.path = path
         self.head = head
-        self._handle = handle
+        self._held = held
 
     def tensor(self, name: str) -> Tensor:
-        """One tensor as it stands in the file. Raises ModelFileError when it is not finite."""
-        found: Tensor = self._handle.get_tensor(name)
-        file.check_finite(self.path, name, found)
+        """One tensor as it stands in its file. Raises ModelFileError when it is not finite."""
+        found = self._held.tensor(name)
+        file.check_finite(self._held.path(name), name, found)
         return found
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Reader]:
-    """The safetensors file at `path`, for as long as the `with` lasts. Raises ModelFileError when it is not whole."""
+def opened(path: Path, *others: Path) -> Iterator[Reader]:
+    """The safetensors file at `path`, and `others` that go with it, for as long as the `with` lasts.
+
+    Raises ModelFileError when one is not whole.
+    """
     head = header.read(path)
-    with safe_open(path, framework="pt") as handle:
-        yield Reader(path, head, handle)
+    if others:
+        head = replace(head, tensors=header.tensors((path, *others)))
+    yield Reader(path, head, Mapped((path, *others)))
 
 
 class Spool:

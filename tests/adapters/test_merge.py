@@ -12,6 +12,7 @@ from impasto.adapters.config import Adapter as Config
 from impasto.adapters.config import Boft, Full, Glora, Ia3, Loha, Lokr, Lora, Oft
 from impasto.errors import ModelFileError
 from impasto.families.family import Family
+from impasto.weights import file
 from impasto.weights.merge import merge_file as merge
 
 KINDS: list[Config] = [
@@ -22,7 +23,9 @@ KINDS: list[Config] = [
 
 @pytest.mark.parametrize("config", KINDS, ids=[each.kind for each in KINDS])
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
-def test_a_file_acts_with_the_weight_it_is_given(tiny_family: Family, config: Config, weight: float) -> None:
+def test_a_file_acts_with_the_weight_it_is_given(
+    tmp_path: Path, tiny_family: Family, config: Config, weight: float
+) -> None:
     targets = {target.name: target for target in tiny_family.targets()}
     adapter = adapters.build(config, targets.values(), seed=0)
     with torch.no_grad():
@@ -32,14 +35,16 @@ def test_a_file_acts_with_the_weight_it_is_given(tiny_family: Family, config: Co
         for name, layer in adapter.items():
             base = targets[name].base
             wanted[name] = base.weight + weight * (layer.weight(base) - base.weight)
-        merge(targets, Path("a.safetensors"), adapter.tensors(), weight)
+        file.write(tmp_path / "a.safetensors", adapter.tensors(), {}, "fp32")
+        merge(targets, tmp_path / "a.safetensors", weight)
     for name, value in wanted.items():
         torch.testing.assert_close(targets[name].base.weight.detach(), value)
 
 
-def test_tensors_that_are_not_understood_are_refused_by_name(tiny_family: Family) -> None:
+def test_tensors_that_are_not_understood_are_refused_by_name(tmp_path: Path, tiny_family: Family) -> None:
     targets = {target.name: target for target in tiny_family.targets()}
     name = next(iter(targets))
     held = {f"{name}.hada_w1_a": torch.zeros(2, 2), f"{name}.hada_t1": torch.zeros(2, 2)}
+    file.write(tmp_path / "a.safetensors", held, {}, "fp32")
     with pytest.raises(ModelFileError, match=f"E-MOD-041.*{name}"):
-        merge(targets, Path("a.safetensors"), held, 1.0)
+        merge(targets, tmp_path / "a.safetensors", 1.0)

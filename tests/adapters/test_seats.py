@@ -98,7 +98,6 @@ def test_a_preset_without_convolutions_and_a_rank_for_them_do_not_go_together() 
         ({"train_norm": True, "targets": {"layers": "full"}}, 108),
         ({"kind": "ia3", "train_norm": True}, 64),
         ({"train_norm": True, "rules": [{"role": "norm", "match": "mid_block", "skip": True}]}, 60),
-        ({"train_norm": True, "targets": {"unet": False}}, 0),
     ],
 )
 def test_norms_go_with_the_layers_around_them(targets: list[Target], values: dict[str, Any], norms: int) -> None:

@@ -43,7 +43,8 @@ def test_what_is_worth_a_line_stays() -> None:
         events.Resumed(step=4),
         events.Phase(name="encode", done=3, total=12),
         events.Preview(step=5, file="x.png", prompt=0),
-        events.Validated(step=5, losses={"100": 0.5, "500": None}),
+        events.Validated(step=5, losses={"100": 0.5, "500": None}, training={"100": 0.25, "500": 0.5}),
+        events.Validated(step=5, losses={"100": 0.5, "500": 1.0}, training={"100": 0.25, "500": 0.5}, pictures=2),
         events.Saved(step=5, file="a.safetensors"),
         events.Proven(step=5, matched=60, expected=60, difference=0.0),
         events.Warned(code="W-1", text="beware"),
@@ -53,7 +54,9 @@ def test_what_is_worth_a_line_stays() -> None:
     ]
     lines = [row.take(event) for event in told]
     assert lines == [
-        "goes on from step 4", None, None, "step 5: drew x.png", "step 5: loss on held-out pictures 0.5",
+        "goes on from step 4", None, None, "step 5: drew x.png",
+        "step 5: loss on held-out pictures not finite, on training pictures 0.375",
+        "step 5: loss on held-out pictures 0.75, on training pictures 0.375 (gap +0.375)",
         "step 5: saved a.safetensors", "step 5: proof, 60 of 60 layers found their place", "beware", "a remark",
         "failed: why", "finished 9 steps in 1:15: a.safetensors",
     ]  # fmt: skip

@@ -21,8 +21,9 @@ from impasto.config import load
 from impasto.errors import DataError, DeviceError, Problem, Stopped, UserError
 
 COMMANDS = [
-    "new", "train", "resume", "runs", "show", "stop", "save", "preview", "sample", "inspect", "weights", "cache",
-    "layers", "plan", "plot", "import", "export-kohya", "explain", "schema", "doctor", "quickstart", "version",
+    "new", "train", "resume", "sweep", "runs", "show", "stop", "save", "preview", "sample", "compare", "votes", "diff",
+    "fork", "rerun", "pack", "inspect", "weights", "cache", "layers", "plan", "plot", "import", "export-kohya",
+    "explain", "schema", "doctor", "quickstart", "version", "queue", "worker", "score",
 ]  # fmt: skip
 
 

@@ -73,9 +73,9 @@ def test_the_ways_of_a_file(at: Path, tiny_base: Path, capsys: pytest.CaptureFix
     assert main(["weights", "merge", "a.safetensors", "a.safetensors:0.5", "--out", "b.safetensors"]) == 0
     assert main(["weights", "merge", "a.safetensors:0.5", "--into", base, "--out", "new", "--json"]) == 0
     assert main(["weights", "extract", "new", base, "--rank", "4", "--out", "c.safetensors"]) == 0
-    assert main(["weights", "convert", "c.safetensors", "--to", "peft", "--base", base]) == 0
-    assert main(["weights", "norms", "c-peft.safetensors", "--picture", "c.png"]) == 0
-    assert main(["inspect", "c-peft.safetensors"]) == 0
+    assert main(["weights", "convert", "c.safetensors", "--to", "diffusers", "--base", base]) == 0
+    assert main(["weights", "norms", "c-diffusers.safetensors", "--picture", "c.png"]) == 0
+    assert main(["inspect", "c-diffusers.safetensors"]) == 0
     told = capsys.readouterr()
     assert told.err == ""
     assert "LoRA, Stable Diffusion 1.x, diffusers names" in told.out
@@ -111,7 +111,7 @@ def test_a_slip_ends_with_2_and_a_hint(
     assert [each.name for each in at.iterdir()] == ["a.safetensors"]
 
 
-@pytest.mark.parametrize("command", [["resize", "--rank", "2"], ["convert", "--to", "peft"], ["norms"]])
+@pytest.mark.parametrize("command", [["resize", "--rank", "2"], ["convert", "--to", "diffusers"], ["norms"]])
 def test_a_file_that_is_not_there_is_a_matter_of_the_file(
     at: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

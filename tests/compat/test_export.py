@@ -193,3 +193,15 @@ def test_the_random_settings_reach_every_kind() -> None:
     assert len({each.optim.optimizer.kind for each in configs}) == len(OPTIMIZERS)
     assert len({each.optim.schedule.kind for each in configs}) == len({each["kind"] for each in SCHEDULES})
     assert {bool(export.export(each).dataset) for each in configs} == {True, False}
+
+
+@pytest.mark.parametrize("rule", ["adam", "adagrad", "adan", "adan-ip", "lion", "sgd"])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_every_rule_of_d_adaptation_comes_back_with_its_decay(rule: str, decay: float, tmp_path: Path) -> None:
+    optimizer = {"kind": "d-adaptation", "rule": rule, "weight_decay": decay}
+    if rule in ("adam", "adan"):
+        optimizer["betas"] = [0.9, 0.8, 0.7][: 2 if rule == "adam" else 3]
+    config = RunConfig.model_validate(
+        {"data": {"sets": [{"path": "x"}]}, "optim": {"learning_rate": 1.0, "optimizer": optimizer}}
+    )
+    assert _there_and_back(config, "command", tmp_path).optim.optimizer == config.optim.optimizer

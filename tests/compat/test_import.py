@@ -273,3 +273,82 @@ def test_an_import_leaves_torch_alone() -> None:
     code = "import sys; from impasto.__main__ import main as run; run(['import', 'gui/flux.json'])"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def _scheduled(*words: str, steps: int = 100) -> tuple[dict[str, Any], tuple[str, str]]:
+    name, *arguments = words
+    more = ["--lr_scheduler_args", *arguments] if arguments else []
+    made = _line("--max_train_steps", str(steps), "--lr_scheduler_type", name, *more)
+    return made.config.optim.schedule.model_dump(exclude={"warmup"}), _what(made, "--lr_scheduler_type")
+
+
+@pytest.mark.parametrize(
+    ("words", "schedule"),
+    [
+        (["CosineAnnealingLR", "T_max=100"], {"kind": "cosine"}),
+        (["CosineAnnealingLR", "T_max=100", "eta_min=2e-5"], {"kind": "cosine-minimum", "minimum": 0.2}),
+        (["CosineAnnealingWarmRestarts", "T_0=25"], {"kind": "cosine-restarts", "cycles": 4}),
+        (["PolynomialLR", "total_iters=100", "power=2"], {"kind": "polynomial", "power": 2}),
+        (["torch.optim.lr_scheduler.StepLR", "step_size=40", "gamma=0.5"],
+         {"kind": "piecewise-constant", "until": (40, 80), "factors": (1, 0.5, 0.25)}),
+        (["MultiStepLR", "milestones=10,90"],
+         {"kind": "piecewise-constant", "until": (10, 90), "factors": (1, 0.1, 0.01)}),
+        (["pytorch_optimizer.REXScheduler"], {"kind": "rex"}),
+    ],
+)  # fmt: skip
+def test_a_schedulers_class_becomes_the_schedule_that_does_the_same(words: list[str], schedule: dict[str, Any]) -> None:
+    found, (outcome, _) = _scheduled(*words)
+    assert (found, outcome) == (schedule, "same")
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "word"),
+    [
+        (["CosineAnnealingLR", "T_max=70"], "cosine", "over the whole run"),
+        (["CosineAnnealingWarmRestarts", "T_0=30"], "cosine-restarts", "optim.schedule.cycles"),
+        (["StepLR"], "constant", "piecewise-constant"),
+        (["OneCycleLR", "max_lr=1e-3"], "cosine", "optim.schedule.warmup"),
+        (["ReduceLROnPlateau", "patience=3"], "constant", "waits for a loss"),
+        (["some.package.Secret"], "constant", "lr_scheduler counts"),
+    ],
+)
+def test_where_none_does_the_report_names_the_nearest(words: list[str], kind: str, word: str) -> None:
+    found, (outcome, reason) = _scheduled(*words)
+    assert (found["kind"], outcome) == (kind, "lost")
+    assert "never run code" in reason
+    assert word in reason
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "decay"),
+    [("DAdaptation", "adam", 0), ("DAdaptAdam", "adam", 0), ("DAdaptAdamPreprint", "adam", 0), ("DAdaptSGD", "sgd", 0),
+     ("DAdaptAdaGrad", "adagrad", 0), ("DAdaptLion", "lion", 0), ("DAdaptAdan", "adan", 0.02),
+     ("DAdaptAdanIP", "adan-ip", 0.02)],
+)  # fmt: skip
+def test_every_d_adaptation_has_its_rule_and_its_usual_decay(name: str, rule: str, decay: float) -> None:
+    made = _line("--optimizer_type", name, "--optimizer_args", "d0=1e-5")
+    optimizer = made.config.optim.optimizer.model_dump(include={"kind", "rule", "d0", "weight_decay"})
+    assert optimizer == {"kind": "d-adaptation", "rule": rule, "d0": 1e-5, "weight_decay": decay}
+    preprint = name in ("DAdaptation", "DAdaptAdamPreprint")
+    assert ("preprint" in _what(made, "--optimizer_type")[1]) == preprint
+
+
+def test_norms_of_a_denoiser_that_is_left_out_are_not_carried_over() -> None:
+    words = (
+        "--network_module",
+        "lycoris.kohya",
+        "--network_args",
+        "train_norm=True",
+        "--network_train_text_encoder_only",
+    )
+    made = _line(*words)
+    assert _what(made, "--network_args train_norm") == ("lost", "norms are trained in the denoiser, which is left out")
+    assert made.config.adapter.train_norm is False
+    assert _line(*words[:-1]).config.adapter.train_norm is True
+
+
+def test_a_decay_that_was_a_gradient_there_is_told_of() -> None:
+    made = _line("--optimizer_type", "DAdaptAdam", "--optimizer_args", "weight_decay=0.1")
+    assert _what(made, "optimizer_args decouple")[0] == "better"
+    made = _line("--optimizer_type", "DAdaptAdam", "--optimizer_args", "weight_decay=0.1", "decouple=True")
+    assert _what(made, "--optimizer_args decouple") == ("same", "always so")

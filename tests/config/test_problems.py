@@ -70,7 +70,7 @@ BAD = [
     ("[data]\nresolution = 4", "013", "data.resolution", "resolution = 8"),
     ("[data.captions]\nextensions = '.txt'", "012", "data.captions.extensions", 'extensions = [".txt"]'),
     ("[data.captions]\nextensions = ['.txt', 'cap']", "015", "data.captions.extensions.1", '[".txt", ".cap"]'),
-    ("[validation]\ntimesteps = []", "015", "validation.timesteps", "timesteps = [100"),
+    ("[validation]\ntimesteps = []", "015", "validation.timesteps", "timesteps = [0]"),
     ("[validation]\ntimesteps = [5, 5000]", "013", "validation.timesteps.1", "timesteps = [5, "),
     ("name = 'a/b'", "015", "name", 'name = "a-b"'),
     ("name = ''", "015", "name", "name = "),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from impasto.data.buckets import Bucket, Placement, Size, around
 from impasto.data.config import Augment, Role
 from impasto.data.metadata import Box
-from impasto.data.plan import Micro, Plan, batches, epoch_plan, held_out, steps_per_epoch
+from impasto.data.plan import Micro, Plan, batches, epoch_plan, measured, steps_per_epoch
 from impasto.data.pools import Entry, Pool
 from impasto.errors import ConfigError
 
@@ -198,20 +198,48 @@ def test_a_picture_that_repeats_more_often_takes_more_turns() -> None:
     assert (counts["often"], counts["once"]) == (30, 10)
 
 
+def chosen(pools: tuple[Pool, ...]) -> set[tuple[int, str]]:
+    return {
+        (at, each.id)
+        for at, one in enumerate(pools) for each in one.entries
+        if each.held_out or one.role == "validation"
+    }  # fmt: skip
+
+
 def test_validation_pictures_are_never_trained_on() -> None:
     pools = (pool(4), pool(3, role="validation", wide=1, batch=2, flip=True))
     assert all(not id.startswith("validation") for epoch in range(3) for id in seen(epoch_plan(pools, 0, epoch)))
-    measured = held_out(pools)
-    assert seen(measured) == {f"validation{n:03}": 1 for n in range(3)}
-    assert [len(micro.visits) for micro in measured] == [2, 1]
-    assert not any(visit.flip for micro in measured for visit in micro.visits)
+    found = measured(pools, chosen(pools))
+    assert seen(found) == {f"validation{n:03}": 1 for n in range(3)}
+    assert [len(micro.visits) for micro in found] == [2, 1]
+    assert not any(visit.flip for micro in found for visit in micro.visits)
+    assert all(micro.measured for micro in found)
+
+
+def test_pictures_of_a_set_can_be_held_out_and_the_others_are_planned_as_if_they_were_alone() -> None:
+    whole = pool(9, wide=4, repeats=3, batch=2, flip=True)
+    out = {1, 5, 6}
+    entries = tuple(replace(each, held_out=at in out) for at, each in enumerate(whole.entries))
+    held = replace(whole, entries=entries)
+    alone = replace(whole, entries=tuple(each for at, each in enumerate(entries) if at not in out))
+    for epoch in range(3):
+        one, other = epoch_plan([held], 7, epoch), epoch_plan([alone], 7, epoch)
+        assert [micro.keys for micro in one] == [micro.keys for micro in other]
+        assert [[each.flip for each in micro.visits] for micro in one] == [
+            [each.flip for each in micro.visits] for micro in other
+        ]
+    found = measured([held], chosen((held,)))
+    assert seen(found) == {f"train{at:03}": 1 for at in out}
+    assert not any(visit.flip for micro in found for visit in micro.visits)
+    views = [(view.example, view.flip) for view in Plan((held,), 0).views() if view.example in out]
+    assert sorted(views) == [(at, False) for at in sorted(out)]
 
 
 def test_views_are_all_that_visits_show() -> None:
     pools = (pool(6, wide=2, flip=True), pool(4, role="regularization"), pool(2, role="validation"))
     plan = Plan(pools, 0)
     views = {(view.id, view.placement, view.flip) for view in plan.views()}
-    micros = [*(micro for epoch in range(12) for micro in plan.epoch(epoch)), *held_out(pools)]
+    micros = [*(micro for epoch in range(12) for micro in plan.epoch(epoch)), *measured(pools, chosen(pools))]
     assert views == {(each.id, each.placement, each.flip) for micro in micros for each in micro.visits}
     assert Plan((*pools, pool(5, name="live", random_crop=True)), 0).views() == plan.views()
 

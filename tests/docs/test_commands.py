@@ -16,8 +16,10 @@ from impasto.config import RunConfig
 from impasto.engine import changes
 from impasto.errors import Problem
 from impasto.events import Event, parse
+from impasto.families import hub
 from impasto.settings import fields
 from impasto.settings.source import Source
+from impasto.sweeps import axes, expand
 from tests.docs import pages
 
 SETTING = re.compile(r"[a-z_]+(\.\w+)*=")
@@ -39,7 +41,13 @@ def test_every_command_line_can_be_given(line: str, tmp_path: Path) -> None:
     assert command in app
     if words:
         app.parse_args([command, *words], exit_on_error=False, print_error=False)
-    config.build({}, [each for each in words if SETTING.match(each)], Source(), tmp_path)
+    settings = [each for each in words if SETTING.match(each)]
+    swept = [each for each in settings if command == "sweep" and expand.is_swept(each)]
+    config.build({}, [each for each in settings if each not in swept], Source(), tmp_path)
+    for each in swept:
+        key, _, value = each.partition("=")
+        parts = list(axes.split(value))
+        assert axes.axis(key, parts if len(parts) > 1 else value)
     for at, word in enumerate(words):
         if word == "--allow":
             assert changes.rule(words[at + 1])[0] == "allowed by name"
@@ -63,6 +71,9 @@ def test_every_setting_in_a_sentence_exists(page: Path) -> None:
 def test_every_file_of_settings_could_be_trained(block: pages.Block, tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
     path.write_text(block.text, "utf-8")
+    if "[sweep]" in block.text:
+        assert expand.points(expand.read(str(path), []))
+        return
     found, source = config.read(path)
     for dataset in found.data.sets:
         dataset.path.mkdir(parents=True)
@@ -70,7 +81,7 @@ def test_every_file_of_settings_could_be_trained(block: pages.Block, tmp_path: P
             dataset.masks.folder.mkdir(parents=True)
     if found.data.captions.metadata:
         found.data.captions.metadata.touch()
-    if found.model.path != "pocket":
+    if found.model.path != "pocket" and not hub.given(found.model):
         Path(found.model.path).mkdir(parents=True)
     assert [str(each) for each in checks.check(found, source) if not _of_a_fragment(each)] == []
 

@@ -18,7 +18,7 @@ from impasto.families.config import Model
 from impasto.families.flux import Flux
 from impasto.runs.folder import RunFolder
 from impasto.weights import file
-from tests.e2e.test_sd3 import KINDS, config, told, train, written
+from tests.e2e.test_sd3 import config, told, train, written
 from tests.engine import forks
 
 
@@ -30,15 +30,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     return forks.pictures(tmp_path / "pictures")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_adapter_trains_and_is_proven(base: Path, pictures: Path, kind: str) -> None:
-    adapter = {"kind": "lora" if kind == "dora" else kind, **KINDS[kind], "targets": {"text_encoder": False}}
-    folder = train(config(base, pictures, kind, adapter=adapter), pictures)
-    (proof,) = told(folder, events.Proven)
-    assert (proof.reader, proof.matched) == ("impasto", proof.expected)
-    assert proof.difference < 1 / 255
 
 
 @pytest.mark.parametrize(("dev", "architecture"), [(True, "flux-1-dev/lora"), (False, "flux-1-schnell/lora")])
@@ -54,9 +45,10 @@ def test_a_file_says_what_it_is_for_and_holds_both_text_encoders(
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(base: Path, pictures: Path) -> None:
-    whole = train(config(base, pictures, "whole", train={"steps": 4}), pictures)
-    train(config(base, pictures, "halved", train={"steps": 2}), pictures)
-    longer = config(base, pictures, "halved", train={"steps": 4})
+    quiet = {"precision": "fp32", "proof": "off"}
+    whole = train(config(base, pictures, "whole", train={"steps": 4}, save=quiet), pictures)
+    train(config(base, pictures, "halved", train={"steps": 2}, save=quiet), pictures)
+    longer = config(base, pictures, "halved", train={"steps": 4}, save=quiet)
     (halved,) = impasto.train(longer, cache=pictures.parent / "cache")
     first, second = written(whole), written(halved)
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -38,6 +38,7 @@ def config(base: Path, pictures: Path, name: str = "anna", **sections: object) -
         "adapter": {"rank": 4, "alpha": 4.0},
         "optim": {"learning_rate": 1e-3},
         "train": {"steps": 6},
+        "save": {"proof": "off"},
         "output": {"folder": str(pictures.parent / "runs")},
         "device": {"threads": 1},
     }
@@ -53,7 +54,8 @@ def told(folder: Path, kind: type[Event]) -> list[Event]:
 
 
 def test_a_run_leaves_an_adapter_that_diffusers_loads_and_draws_alike(tiny_base: Path, pictures: Path) -> None:
-    (folder,) = train(config(tiny_base, pictures, adapter={"rank": 4, "conv_rank": 2}), pictures.parent / "cache")
+    proven = config(tiny_base, pictures, adapter={"rank": 4, "conv_rank": 2}, save={"proof": "final"})
+    (folder,) = train(proven, pictures.parent / "cache")
     tensors, metadata = file.load(folder / "anna.safetensors")
     (proof,) = told(folder, events.Proven)
     layers = {name.partition(".")[0] for name in tensors}
@@ -236,8 +238,8 @@ def test_regularization_pictures_count_as_much_as_asked(tiny_base: Path, picture
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_and_resumes(tiny_base: Path, pictures: Path, precision: str) -> None:
     cache, model = pictures.parent / "cache", {"path": str(tiny_base), "precision": precision}
-    (folder,) = train(config(tiny_base, pictures, model=model, save={"proof": "off"}), cache)
-    train(config(tiny_base, pictures, model=model, save={"proof": "off"}, train={"steps": 8}), cache)
+    (folder,) = train(config(tiny_base, pictures, model=model), cache)
+    train(config(tiny_base, pictures, model=model, train={"steps": 8}), cache)
     steps = told(folder, events.Step)
     assert len(steps) == 8
     assert all(each.loss is not None and each.loss < 10 for each in steps)

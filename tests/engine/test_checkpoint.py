@@ -54,12 +54,6 @@ def is_of(found: Checkpoint, step: int) -> bool:
     return same and found.tensors.keys() == expected.keys() and found.state == state(step) and found.step == step
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of real fsyncs would only cost time: the calls are counted, and what they hold is simulated."""
-    monkeypatch.setattr(files.System, "fsync", staticmethod(lambda fd: None))
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     """A run with checkpoints of steps 10 and 20."""

@@ -28,7 +28,7 @@ HOW = {
 every_way = pytest.mark.parametrize("way", HOW)
 
 
-def config(base: Path, folder: Path, name: str, way: str, **train: object) -> RunConfig:
+def config(base: Path, folder: Path, name: str, way: str, proof: str = "off", **train: object) -> RunConfig:
     pictures = folder / "pictures"
     if not pictures.exists():
         forks.pictures(pictures)
@@ -41,7 +41,7 @@ def config(base: Path, folder: Path, name: str, way: str, **train: object) -> Ru
             "adapter": {"rank": 4, "alpha": 4.0, "dropout": 0.1, "decompose": way == "fp8"},
             "optim": {"learning_rate": 1e-3, **how.get("optim", {})},
             "train": {"steps": 6, **train},
-            "save": {"precision": "fp32"},
+            "save": {"precision": "fp32", "proof": proof},
             "output": {"folder": str(folder / "runs")},
             "device": {"name": "cpu", "threads": 1},
         }
@@ -51,7 +51,7 @@ def config(base: Path, folder: Path, name: str, way: str, **train: object) -> Ru
 @every_way
 def test_it_trains_is_proven_and_resumes_to_the_bit(tiny_base: Path, tmp_path: Path, way: str) -> None:
     cache, runs = tmp_path / "cache", tmp_path / "runs"
-    (whole,) = impasto.train(config(tiny_base, tmp_path, "whole", way), cache=cache)
+    (whole,) = impasto.train(config(tiny_base, tmp_path, "whole", way, "final"), cache=cache)
     impasto.train(config(tiny_base, tmp_path, "halves", way, steps=3), cache=cache)
     impasto.train(config(tiny_base, tmp_path, "halves", way), cache=cache)
     assert forks.same(forks.weights(runs, "whole"), forks.weights(runs, "halves"))

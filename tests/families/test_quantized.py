@@ -192,7 +192,7 @@ def test_a_text_encoder_of_another_precision_than_the_denoiser_is_understood(
 def test_a_picture_encoder_that_overflows_is_asked_again_in_fp32(tiny_base: Path) -> None:
     model = Model(path=str(tiny_base), vae_precision="fp16")
     family = families.load(detect.look(model), model, device=CPU, dtype=torch.float32)
-    vae = family._vae
+    vae = family.lending.vae.module
     with torch.no_grad():
         vae.encoder.conv_in.weight.mul_(6e4)
         vae.encoder.mid_block.attentions[0].to_out[0].weight.mul_(1e3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import sqrt
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from impasto.optim import named
 from impasto.optim.config import (
     Adafactor,
     Came,
+    DAdaptation,
     Ema,
     Library,
     Lion,
@@ -150,6 +151,41 @@ def test_prodigy_is_the_papers(correct: bool) -> None:
     assert rates[-1] > 5 * d0
 
 
+@pytest.mark.parametrize("rule", ["adan", "adan-ip"])
+def test_adan_is_the_papers_and_its_rate_is_found_by_the_authors_estimates(rule: Literal["adan", "adan-ip"]) -> None:
+    b1, b2, b3, d0 = 0.1, 0.08, 0.05, 1e-3  # as Adan's paper has them: what of the newest is taken in
+    m, v, n, s, last = (np.zeros(29) for _ in range(5))
+    seen, d = 0.0, d0
+    estimates = []
+
+    def step(k: int, w: Array, g: Array) -> Array:
+        nonlocal m, v, n, s, last, seen, d
+        change = np.zeros(29) if k == 1 else g - last
+        last = g
+        before = s / (np.sqrt(n) + 1e-8)
+        m, v = (1 - b1) * m + b1 * d * g, (1 - b2) * v + b2 * d * change
+        n = (1 - b3) * n + b3 * (g + (1 - b2) * change) ** 2
+        s = (1 - b3) * s + b3 * d * g
+        root = np.sqrt(n) + 1e-8
+        w = (w - (m + (1 - b2) * v) / root) / (1 + d * 0.02)
+        if rule == "adan":
+            seen = (1 - b3) * seen + b3 * d * d * np.sum(g * g / root)
+            found = (np.sum(s * s / root) / b3 - seen) / np.abs(s).sum()
+        else:
+            seen = (1 - b3) * seen + b3 * d * np.sum(g * before)
+            found = 2 * (1 - b3) / b3 * seen / np.abs(s).sum()
+        d = max(d, min(found, 1.3 * d))
+        estimates.append(d)
+        return w
+
+    wanted = in_float64(step)
+    betas = (1 - b1, 1 - b2, 1 - b3)
+    found, rates = ours(DAdaptation(rule=rule, betas=betas, d0=d0, growth_rate=1.3, weight_decay=0.02), 1.0)
+    close(found, wanted, 2e-5)
+    assert rates == pytest.approx(estimates, rel=1e-4)
+    assert rates[-1] > 50 * d0
+
+
 def test_schedule_free_shows_the_papers_average() -> None:
     start = np.concatenate([each.numpy().astype(np.float64).ravel() for each in starts()])
     z, x, square, total, rate = start.copy(), start.copy(), np.zeros(29), 0.0, 0.05
@@ -201,6 +237,9 @@ def test_a_step_waits_for_nothing(config: Optimizer) -> None:
         ({"optimizer": Library(name="ScheduleFreeSGD"), "schedule": Cosine()}, "constant rate"),
         ({"optimizer": Prodigy(), "unet_learning_rate": 0.5}, "one rate for all parts"),
         ({"optimizer": Prodigy(), "learning_rate_scale": "sqrt"}, "for this batch size"),
+        ({"optimizer": {"kind": "d-adaptation", "rule": "adan", "betas": [0.9, 0.99]}}, "has 3 betas, and 2 are given"),
+        ({"optimizer": {"kind": "d-adaptation", "rule": "sgd", "betas": [0.9]}}, "has no betas"),
+        ({"optimizer": {"kind": "d-adaptation", "rule": "lion", "bias_correction": True}}, "no bias_correction"),
     ],
 )
 def test_what_an_optimizer_does_not_go_with_is_refused(settings: dict[str, Any], words: str) -> None:
@@ -225,6 +264,7 @@ def test_a_part_may_be_left_out_of_one_rate_and_a_warm_up_go_with_an_average() -
         (Library(name="NAdam", options={"betas": (2.0, 0.9)}), "047", "cannot be used"),
         (Library(name="Ranger21"), "047", 'needs the option "num_iterations"'),
         (Library(name="LBFGS"), "047", "closure"),
+        (Library(name="DAdaptAdan"), "049", 'rule = "adan"'),
         (Library(name="Gravity"), "048", "does not resume to the bit"),
     ],
 )

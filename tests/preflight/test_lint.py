@@ -77,7 +77,7 @@ CASES = [
     Case("A-212", ("train.text_encoder_until=5000",), ("train.text_encoder_until=50",)),
     Case("A-213", ("optim.lora_plus=64",), ("optim.lora_plus=16",)),
     Case("A-214", ("train.steps=4000",), ("train.steps=4000", "optim.schedule.kind=cosine")),
-    Case("A-301", ("data.sets.0.repeats=10",), ("data.sets.0.repeats=2",), count=200),
+    Case("A-301", ("data.sets.0.repeats=10",), ("data.sets.0.repeats=2",), count=208),
     Case("A-302", ("save.every_epochs=1",), ("save.every_epochs=10",)),
     Case("A-303", ("train.epochs=5",), (STEPS,)),
     Case("A-304", ("train.epochs=1000",), (STEPS,)),
@@ -156,7 +156,7 @@ def codes(folder: Path, store: Store, settings: tuple[str, ...], card: dict[str,
             runs.pictures(each.path, size=sizes[each.path.name])
     base = detect.look(config.model)
     found = scan(config.data)
-    feed = planned(config.data, found, config.train, side=base.resolution, step=base.step)
+    feed = planned(config.data, found, config.train, config.validation, side=base.resolution, step=base.step)
     made = forecast(config, base, feed, store)
     facts = lint.Facts(config, replace(base, **(card or {})), feed, made)
     return {problem.code for problem in lint.advice(facts)}

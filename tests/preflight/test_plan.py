@@ -22,7 +22,7 @@ from impasto.engine import prepare, run
 from impasto.engine.member import trained
 from impasto.errors import OutOfMemory
 from impasto.events import Event
-from impasto.families import detect, tiny
+from impasto.families import detect, text, tiny
 from impasto.preflight import estimate, show
 from impasto.preflight.plan import plan
 from impasto.preflight.probe import probed
@@ -246,3 +246,25 @@ def test_the_plan_is_drawn(root: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert main(["plan", str(root / "square"), str(root / "wide"), "--picture", str(drawn)]) == 0
     with Image.open(drawn) as picture:
         assert picture.width > 3 * picture.height
+
+
+@pytest.mark.parametrize(("family", "words", "cut"), [("sd3", 20, 0), ("sd3", 300, 1), ("flux", 300, 0)])
+def test_captions_are_counted_for_t5_as_training_reads_them(family: str, words: int, cut: int, tmp_path: Path) -> None:
+    base = (tiny.stable_diffusion_3 if family == "sd3" else tiny.flux)(tmp_path / family)
+    shutil.rmtree(base / ("tokenizer_3" if family == "sd3" else "tokenizer_2"))  # T5's own comes with impasto
+    long = " ".join(["lantern"] * words)
+    folder = runs.pictures(tmp_path / "pictures", 4, words=lambda at: long if at == 0 else "a red lamp")
+    made = runs.planned(folder, [f"model.path={base}", "train.epochs=30"])
+    found = made.words.t5
+    assert found is not None
+    read = text.own_t5_tokenizer()(long).input_ids
+    assert found.longest == len(read) - 1  # the mark at the end is no part of a caption
+    assert found.limit == (255 if family == "sd3" else 511)
+    assert len(found.cut) == cut
+    assert ("A-406" in {each.code for each in made.advice}) == bool(cut)
+    assert any("of T5" in each for each in show.lines(made))
+
+
+def test_bases_without_t5_count_nothing_for_it(root: Path) -> None:
+    made = runs.planned(root / "square")
+    assert made.words.t5 is None

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from impasto import events, files
 from impasto.events import (
+    Dropped,
     Event,
     EventLog,
     Failed,
@@ -37,7 +38,8 @@ ALL: list[Event] = [
     Phase(name="encode", done=3, total=9),
     Step(step=1, epoch=0, loss=0.25, rates={"unet": 1e-4}, norm=0.5, seconds=0.1, skipped=2, memory=2**34),
     Preview(step=1, file="00000001-0.png", prompt=0),
-    Validated(step=1, losses={"100": 0.1, "900": 0.3}),
+    Validated(step=1, losses={"100": 0.1, "900": 0.3}, training={"100": 0.1, "900": 0.2}, pictures=2),
+    Dropped(step=1, text="others did better"),
     Ranked(step=1, pictures="training", count=4, losses={"0": {"100": 0.2}, "4": {"100": 0.1}}, files={"4": "a"}),
     Saved(step=1, file="adapters/a.safetensors", checkpoint="00000001"),
     Proven(step=1, matched=32, expected=32, difference=0.0),
@@ -77,6 +79,24 @@ def test_a_number_that_is_none_is_told_as_none(log: EventLog) -> None:
     assert isinstance(told[0], Step)
     assert told[0].loss is None
     assert b"NaN" not in log.path.read_bytes()
+
+
+def test_what_was_measured_is_read_by_step_as_it_was_told_last(log: EventLog) -> None:
+    for step, loss in ((10, 0.5), (20, 0.4), (30, 0.6)):
+        log.write(Validated(step=step, losses={"125": loss, "875": loss + 0.1}, training={"125": 0.25, "875": 0.25}))
+    log.write(Resumed(step=10))
+    log.write(Validated(step=20, losses={}, training={"125": 0.25, "875": None}))
+    found = events.measured(log.read())
+    assert list(found) == [10, 20]
+    assert found[10].score == found[10].loss == pytest.approx(0.55)
+    assert found[10].gap == pytest.approx(0.3)
+    assert (found[20].loss, found[20].gap, found[20].score) == (None, None, None)
+
+
+def test_a_measurement_of_an_earlier_version_is_read() -> None:
+    found = events.parse('{"kind":"validated","version":1,"time":1.0,"step":5,"losses":{"100":0.5}}')
+    assert isinstance(found, Validated)
+    assert (found.score, found.training) == (0.5, {})
 
 
 def test_a_name_that_is_no_text_can_be_told(log: EventLog) -> None:

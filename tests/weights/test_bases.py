@@ -16,9 +16,10 @@ from impasto.adapters.targets import Target
 from impasto.errors import ConfigError, ModelFileError
 from impasto.families import detect, tiny
 from impasto.families.config import Model
-from impasto.families.names import kohya_name
-from impasto.weights import file, header
+from impasto.families.names import T5, kohya_name
+from impasto.weights import bases, file, header
 from impasto.weights.bake import bake
+from impasto.weights.convert import convert
 from impasto.weights.extract import extract
 from impasto.weights.low_rank import Rule
 from impasto.weights.merge import by_layer, merge, merge_file
@@ -26,6 +27,7 @@ from tests.weights.adapters import deltas, saved
 
 MINIATURES: dict[str, Callable[[Path], Path]] = {
     "sd1": tiny.stable_diffusion, "sd2": tiny.stable_diffusion_2, "sdxl": tiny.stable_diffusion_xl,
+    "sd3": tiny.stable_diffusion_3,
 }  # fmt: skip
 KINDS: list[Config] = [
     Lora(rank=2, conv_rank=2), Lora(rank=2, decompose=True), LoraFa(rank=2), DyLora(rank=2), Loha(rank=2), Lokr(rank=2),
@@ -51,9 +53,14 @@ def xl(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def layers(path: Path, described: Path | None = None) -> dict[str, Target]:
-    model = Model(path=str(path), config_path=described, prediction="epsilon")
+    model = Model(path=str(path), config_path=described, prediction="auto" if _flows(path, described) else "epsilon")
     family = families.load(detect.look(model), model, device=torch.device("cpu"), dtype=torch.float32)
     return {target.name: target for target in family.targets()}
+
+
+def _flows(path: Path, described: Path | None) -> bool:
+    """A family that learns a flow needs no word on what it predicts."""
+    return bases.looked(str(path), described).card.prediction == "flow"
 
 
 @torch.no_grad()
@@ -138,6 +145,31 @@ def test_a_file_stays_a_file_and_a_folder_a_folder(tmp_path: Path, xl: tuple[Pat
         bake([], str(folder), tmp_path / "new.safetensors")
 
 
+def test_flux_in_a_folder_is_merged_into_and_extracted_from(tmp_path: Path) -> None:
+    folder = tiny.flux(tmp_path / "base")
+    opened = Lora.model_validate({"rank": 2, "targets": {"layers": "full"}})
+    planted = saved(tmp_path / "a.safetensors", opened, layers(folder).values())
+    bake([(planted, 1.0)], str(folder), tmp_path / "new")
+    assert_same(layers(tmp_path / "new"), merged(folder, planted))
+    report = extract(str(tmp_path / "new"), str(folder), tmp_path / "b.safetensors", Rule(rank=2), "fp32")
+    wanted, found = deltas(planted), deltas(tmp_path / "b.safetensors")
+    assert found.keys() == wanted.keys()
+    assert any("single_blocks_1_linear1" in name for name in found)
+    for name, delta in wanted.items():
+        torch.testing.assert_close(found[name], delta, atol=1e-5, rtol=1e-4)
+    assert report.remarks == []
+
+
+def test_a_file_in_diffusers_layout_is_merged_into_a_base_alike(tmp_path: Path) -> None:
+    folder = tiny.flux(tmp_path / "base")
+    planted = saved(tmp_path / "a.safetensors", Lora(rank=2, alpha=3.0), (
+        each for each in layers(folder).values() if each.encoder != T5))  # fmt: skip
+    convert(planted, tmp_path / "b.safetensors", "diffusers", base=str(folder))
+    bake([(planted, 0.5)], str(folder), tmp_path / "one")
+    bake([(tmp_path / "b.safetensors", 0.5)], str(folder), tmp_path / "other")
+    assert_same(layers(tmp_path / "one"), layers(tmp_path / "other"))
+
+
 @pytest.mark.parametrize("against", ["file", "folder"])
 def test_a_planted_difference_is_found_again_in_any_form(tmp_path: Path, folder: Path, one: Path, against: str) -> None:
     planted = saved(tmp_path / "a.safetensors", Lora(rank=2, conv_rank=2), layers(folder).values())
@@ -174,7 +206,7 @@ def test_an_adapter_of_xl_with_the_names_of_diffusers_is_merged_alike(tmp_path: 
         )
     wanted = layers(tmp_path / "new-a.safetensors", folder)
     assert_same(layers(tmp_path / "new-b.safetensors", folder), wanted)
-    merge_file(targets, tmp_path / "b.safetensors", tensors, 1.0)
+    merge_file(targets, tmp_path / "b.safetensors", 1.0)
     assert_same(targets, wanted)
 
 

@@ -17,8 +17,9 @@ from impasto.families import detect, tiny
 from impasto.families.config import Model
 from impasto.families.family import Family
 from impasto.families.sd import Modules
-from impasto.weights import file, header, peft
-from impasto.weights.convert import convert, places
+from impasto.weights import file, header, layouts, peft
+from impasto.weights.convert import convert
+from impasto.weights.diffusers_layout import Module, modules
 from impasto.weights.inspect import inspect
 from impasto.weights.merge import by_layer
 from tests.weights.adapters import saved
@@ -38,7 +39,7 @@ def kohya(tmp_path: Path, tiny_family: Family) -> Path:
 
 def test_there_and_back_the_tensors_are_the_same_bytes(kohya: Path, tiny_base: Path) -> None:
     there, back = kohya.with_name("b.safetensors"), kohya.with_name("c.safetensors")
-    convert(kohya, there, "peft", base=str(tiny_base))
+    convert(kohya, there, "diffusers", base=str(tiny_base))
     assert convert(there, back, "kohya", base=str(tiny_base)).remarks == []
     assert payload(back) == payload(kohya)
     before, after = header.read(kohya), header.read(back)
@@ -48,17 +49,22 @@ def test_there_and_back_the_tensors_are_the_same_bytes(kohya: Path, tiny_base: P
 
 
 def test_every_published_layer_has_a_name_in_the_other_layout() -> None:
-    table = places(None)
-    wanted = {name.partition(".")[0] for name in listing("lora.sd15.kohya.conv4")}
-    assert table.keys() == wanted
+    targets = [target for target in families.outline(None) if not target.is_norm]
+    assert {target.name for target in targets} == {name.partition(".")[0] for name in listing("lora.sd15.kohya.conv4")}
     unet = {
         f"unet.{name.removesuffix('.weight')}" for name in listing("sd15.diffusers.unet") if name.endswith(".weight")
     }
-    named = {place.name for place in table.values()}
+    named = {module.down.removesuffix(".lora_A.weight") for target in targets for module in modules(target, "unet")}
     assert {name for name in named if name.startswith("unet.")} <= unet
     assert "text_encoder.text_model.encoder.layers.11.mlp.fc2" in named
-    owners = [(each, name) for name, place in table.items() for each in set(place.spellings())]
-    assert len({each for each, _ in owners}) == len(owners)  # no spelling leads to two layers
+    spelt = layouts.spellings(targets)
+    assert {spelt[name].layer for name in named} == {target.name for target in targets}
+
+
+def places(base: Path) -> dict[str, Module]:
+    """Where each layer of a base is in diffusers' modules."""
+    targets = (target for target in families.outline(detect.look(Model(path=str(base)))) if not target.is_norm)
+    return {target.name: modules(target, "unet")[0] for target in targets}
 
 
 def test_diffusers_loads_every_layer_with_its_numbers_and_scale(kohya: Path, tiny_base: Path) -> None:
@@ -67,13 +73,13 @@ def test_diffusers_loads_every_layer_with_its_numbers_and_scale(kohya: Path, tin
     from impasto.weights.proof import _silence
 
     path = kohya.with_name("b.safetensors")
-    convert(kohya, path, "peft", base=str(tiny_base))
+    convert(kohya, path, "diffusers", base=str(tiny_base))
     card = detect.look(Model(path=str(tiny_base)))
     modules = Modules.load(card, torch.float32, torch.device("cpu"))
     pipeline = families.pipeline(card, modules)
     with _silence():
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name="x", local_files_only=True)
-    table, held = places(str(tiny_base)), by_layer(file.load(kohya)[0])
+    table, held = places(tiny_base), by_layer(file.load(kohya)[0])
     assert len(held) > 60
     for name, tensors in held.items():
         part = modules.unet if table[name].part == "unet" else modules.text
@@ -171,7 +177,7 @@ KINDS: list[Config] = [Loha(rank=2), Lora(rank=2, decompose=True)]
 def test_other_kinds_are_not_converted(tmp_path: Path, tiny_base: Path, tiny_family: Family, config: Config) -> None:
     path = saved(tmp_path / "a.safetensors", config, tiny_family.targets())
     with pytest.raises(ModelFileError, match=r"E-MOD-051 .*plain LoRA"):
-        convert(path, tmp_path / "b.safetensors", "peft", base=str(tiny_base))
+        convert(path, tmp_path / "b.safetensors", "diffusers", base=str(tiny_base))
 
 
 def test_a_layer_that_the_base_has_not_is_named(tmp_path: Path) -> None:
@@ -179,12 +185,10 @@ def test_a_layer_that_the_base_has_not_is_named(tmp_path: Path) -> None:
     file.write(path, {"lora_unet_x.lora_down.weight": torch.ones(2, 3), "lora_unet_x.lora_up.weight": torch.ones(3, 2)},
                {}, "fp32")  # fmt: skip
     with pytest.raises(ModelFileError, match=r"E-MOD-040 .*'lora_unet_x'.*--base"):
-        convert(path, out, "peft")
+        convert(path, out, "diffusers")
     file.write(path, {"unet.x.lora_A.weight": torch.ones(2, 3), "unet.x.lora_B.weight": torch.ones(3, 2)}, {}, "fp32")
     with pytest.raises(ModelFileError, match=r"E-MOD-040 .*'unet\.x'"):
         convert(path, out, "kohya")
-    with pytest.raises(ModelFileError, match=r"E-MOD-050"):
-        convert(path, out, "peft")
     assert not out.exists()
 
 
@@ -198,12 +202,12 @@ def test_an_adapter_of_xl_goes_there_and_back_and_diffusers_draws_alike(tmp_path
     modules = Modules.load(card, torch.float32, torch.device("cpu"))
     own = saved(tmp_path / "a.safetensors", LORA, families.layers(card, modules))
     there, back = tmp_path / "b.safetensors", tmp_path / "c.safetensors"
-    convert(own, there, "peft", base=str(base))
+    convert(own, there, "diffusers", base=str(base))
     assert convert(there, back, "kohya", base=str(base)).remarks == []
     assert payload(back) == payload(own)
     pipeline = families.pipeline(card, modules)
     parts = {"unet": modules.unet, "text_encoder": modules.encoders[0], "text_encoder_2": modules.encoders[1]}
-    table, held = places(str(base)), by_layer(file.load(own)[0])
+    table, held = places(base), by_layer(file.load(own)[0])
     assert {table[name].part for name in held} == parts.keys()
     with _silence():
         pipeline.load_lora_weights(str(tmp_path), weight_name=there.name, adapter_name="x", local_files_only=True)

@@ -79,7 +79,7 @@ COMMANDS = [
     ["inspect"],
     ["weights", "norms"],
     ["weights", "resize", "--rank", "2"],
-    ["weights", "convert", "--to", "peft"],
+    ["weights", "convert", "--to", "diffusers"],
 ]
 
 
@@ -159,11 +159,11 @@ def halved(file: Path) -> Callable[[Path], object]:
 
 
 WRONG_IN_EACH: dict[str, tuple[Callable[[Path], Callable[[Path], object]], str]] = {
-    "is a LoRA": (lambda file: tensors_at(file, lambda _: LORA), "E-MOD-106.* lacks"),
-    "lacks one": (lambda file: tensors_at(file, without_one), "E-MOD-106.* lacks 1 "),
-    "has another shape": (lambda file: tensors_at(file, narrower), "E-MOD-106"),
+    "is a LoRA": (lambda file: tensors_at(file, lambda _: LORA), "E-MOD-113.* an adapter"),
+    "lacks one": (lambda file: tensors_at(file, without_one), "E-MOD-108 .*1 tensors"),
+    "has another shape": (lambda file: tensors_at(file, narrower), "E-MOD-109"),
     "is not finite": (lambda file: tensors_at(file, spoiled), "E-MOD-010"),
-    "is cut off": (halved, "E-MOD-106"),
+    "is cut off": (halved, "E-MOD-009"),
 }
 BASES: dict[str, tuple[Callable[[Path], object], str]] = {
     **{
@@ -171,10 +171,10 @@ BASES: dict[str, tuple[Callable[[Path], object], str]] = {
         for what, (make, expected) in WRONG_IN_EACH.items()
         for file in (UNET, TEXT, VAE)
     },
-    "page as unet": (bytes_at(UNET, BAD["login page"][0]), "E-MOD-106"),
-    "pickle as text encoder": (bytes_at(TEXT, pickle.dumps(Bomb())), "E-MOD-106"),
-    "zip as vae": (bytes_at(VAE, BAD["zip with a pickle"][0]), "E-MOD-106"),
-    "empty text encoder": (bytes_at(TEXT, b""), "E-MOD-106"),
+    "page as unet": (bytes_at(UNET, BAD["login page"][0]), "E-MOD-003.* web page"),
+    "pickle as text encoder": (bytes_at(TEXT, pickle.dumps(Bomb())), "E-MOD-004"),
+    "zip as vae": (bytes_at(VAE, BAD["zip with a pickle"][0]), "E-MOD-004"),
+    "empty text encoder": (bytes_at(TEXT, b""), "E-MOD-002"),
     "pipe as unet": (replaced(UNET, pipe), "E-MOD-105"),
     "loop as vae": (replaced(VAE, loop), "E-MOD-105"),
     "folder as unet": (replaced(UNET, lambda path: path.mkdir()), "E-MOD-105"),

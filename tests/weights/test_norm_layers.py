@@ -18,6 +18,7 @@ from impasto.weights import file, starting
 from impasto.weights.combine import combine
 from impasto.weights.inspect import inspect
 from impasto.weights.low_rank import Rule
+from impasto.weights.merge import by_layer
 from impasto.weights.norms import norms
 from impasto.weights.resize import resize
 from tests.weights.adapters import saved
@@ -63,9 +64,9 @@ def test_norms_of_several_files_are_added(path: Path, tiny_family: Family) -> No
 
 def test_a_training_may_begin_with_the_layers_and_norms_of_a_file(path: Path, tiny_family: Family) -> None:
     tensors, _ = file.load(path)
-    sizes = starting.sizes(path, tensors)
+    sizes = starting.sizes(path, by_layer(tensors))
     adapter = adapters.build(Lora(train_norm=True), tiny_family.targets(), 0, sizes)
-    list(starting.take_over(adapter, path, tensors))
+    list(starting.take_over(adapter, path, by_layer(tensors)))
     assert adapter.tensors().keys() == tensors.keys()
     assert all(torch.equal(value, tensors[name]) for name, value in adapter.tensors().items())
 

@@ -104,3 +104,23 @@ def test_an_adapter_of_xl_is_told_by_its_own_blocks(tmp_path: Path) -> None:
     assert "text encoder 2 layer 1" in names
     assert len(names) == len(set(names))
     assert picture(found).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["lora.flux.kohya.te-clip-t5", "lora.sd3m.kohya.te-clips-t5"])
+def test_what_every_layer_of_a_flow_family_does_is_told(name: str) -> None:
+    roles = {blocks.role(key.partition(".")[0]) for key in listing(name)}
+    own = {"attention and feed-forward"} if "flux" in name else set()
+    assert roles == {"modulation", "self-attention", "feed-forward"} | own
+
+
+def test_flux_has_a_table_and_a_picture_with_the_roles_it_has(tmp_path: Path) -> None:
+    targets = families.outline(detect.look(Model(path=str(tiny.flux(tmp_path / "base")))))
+    found = norms(saved(tmp_path / "a.safetensors", Lora(rank=2), targets))
+    heads, values = found.table()
+    assert heads == ["modulation", "self-attention", "attention and feed-forward", "feed-forward", "all"]
+    rows = dict(zip((row.name for row in found.rows()), values, strict=True))
+    assert list(rows)[:3] == ["text encoder layer 0", "text encoder layer 1", "text encoder 3 encoder block 0"]
+    single = rows["unet single block 1"]
+    assert np.isnan(single[1])
+    assert single[2] > 0
+    assert picture(found).startswith(b"\x89PNG")

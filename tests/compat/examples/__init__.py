@@ -10,9 +10,8 @@ from impasto.compat.translate import Translation, translate
 
 HERE = Path(__file__).parent
 BESIDE = ("with-files-config.toml", "with-files-data.json", "with-files-prompts.txt")
-FILES = sorted(
-    path for kind in ("gui", "toml", "command") for path in (HERE / kind).iterdir() if path.name not in BESIDE
-)
+KINDS = ("gui", "toml", "command", "onetrainer", "aitoolkit")
+FILES = sorted(path for kind in KINDS for path in (HERE / kind).iterdir() if path.name not in BESIDE)
 
 
 def name(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from impasto.adapters.targets import Target
 from impasto.families import mmdit
 from impasto.families.targets import sd3_targets
 from impasto.families.tiny import byte_tokenizer
-from impasto.weights import peft
+from impasto.weights.diffusers_layout import written
+from impasto.weights.layouts import find
 from impasto.weights.merge import by_layer, merge
-from impasto.weights.sd3_layout import Factors, to_diffusers, to_kohya
 from tests.families.test_mmdit import denoiser
 from tests.families.test_sd3_text import clip
 
@@ -67,11 +66,10 @@ def trained(targets: list[Target], config: Lora) -> Adapter:
     return adapter
 
 
-def factors(tensors: dict[str, Tensor]) -> dict[str, Factors]:
-    return {
-        name: (held["lora_down.weight"].detach(), held["lora_up.weight"].detach(), float(held["alpha"]))
-        for name, held in by_layer(tensors).items()
-    }
+def layers(tensors: dict[str, Tensor], targets: list[Target]) -> list[tuple[Target, dict[str, Tensor]]]:
+    places = {target.name: target for target in targets}
+    held = {name: {kind: each.detach() for kind, each in two.items()} for name, two in by_layer(tensors).items()}
+    return [(places[name], each) for name, each in held.items()]
 
 
 def joined(drawing: Any) -> list[Target]:
@@ -80,12 +78,12 @@ def joined(drawing: Any) -> list[Target]:
     return sd3_targets(drawing.transformer, {1: drawing.text_encoder, 2: drawing.text_encoder_2})
 
 
-@pytest.mark.parametrize("layers", ["attention-mlp", "full"])
-def test_diffusers_loads_what_was_trained_and_draws_the_same_picture(tmp_path: Path, layers: str) -> None:
+@pytest.mark.parametrize(("opened", "fold"), [("attention-mlp", False), ("full", True)])
+def test_diffusers_loads_what_was_trained_and_draws_the_same_picture(tmp_path: Path, opened: str, fold: bool) -> None:
     ours, theirs, merged = pipeline(), pipeline(), pipeline()
     plain = picture(ours)
     targets = joined(ours)
-    adapter = trained(targets, Lora.model_validate({"rank": 2, "alpha": 1.0, "targets": {"layers": layers}}))
+    adapter = trained(targets, Lora.model_validate({"rank": 2, "alpha": 1.0, "targets": {"layers": opened}}))
     riders = Riders(targets)
     riders.mount(adapter)
     with riders.routed([Route(adapter, 0, 1)]):
@@ -93,8 +91,8 @@ def test_diffusers_loads_what_was_trained_and_draws_the_same_picture(tmp_path: P
     assert (drawn - plain).abs().mean() > 4 / 255
     assert not riders.silent()
 
-    found, sizes = to_diffusers(factors(adapter.tensors()), targets)
-    save_file(found, tmp_path / "x.safetensors", {peft.KEY: peft.written(sizes)})
+    found, about = written(layers(adapter.tensors(), targets), "transformer", fold=fold)
+    save_file({name: value.clone() for name, value in found.items()}, tmp_path / "x.safetensors", about)
     theirs.load_lora_weights(str(tmp_path), weight_name="x.safetensors", local_files_only=True)
     assert (picture(theirs) - drawn).abs().mean() < 1 / 255
 
@@ -117,37 +115,11 @@ def test_of_kohyas_layout_diffusers_takes_nothing(tmp_path: Path) -> None:
 
 def test_there_and_back_is_the_same_to_the_bit() -> None:
     targets = joined(pipeline())
-    before = factors(trained(targets, Lora.model_validate({"rank": 2, "targets": {"layers": "full"}})).tensors())
-    tensors, sizes = to_diffusers(before, targets)
-    after = to_kohya(tensors, lambda part, path, rank: sizes[part][path][1], targets)
-    assert after.keys() == before.keys()
-    for name, (down, up, alpha) in before.items():
-        assert torch.equal(after[name][0], down)
-        assert torch.equal(after[name][1], up)
-        assert after[name][2] == alpha
-
-
-def test_queries_keys_and_values_trained_apart_add_the_same_together() -> None:
-    targets = joined(pipeline())
-    path = "transformer.transformer_blocks.1.attn.to_"
-    apart = {f"{path}{each}": (torch.randn(rank, 16), torch.randn(16, rank)) for each, rank in (("q", 2), ("v", 3))}
-    tensors = {
-        f"{name}.lora_{end}.weight": each for name, two in apart.items() for end, each in zip("AB", two, strict=True)
-    }
-    ((name, (down, up, alpha)),) = to_kohya(tensors, lambda part, path, rank: 1.5, targets).items()
-    assert name == "lora_unet_joint_blocks_1_x_block_attn_qkv"
-    assert (down.shape, up.shape) == ((5, 16), (48, 5))
-    added = alpha / len(down) * up @ down
-    queries, keys, values = added.chunk(3)
-    for found, (each, rank) in ((queries, ("q", 2)), (values, ("v", 3))):
-        low, high = apart[f"{path}{each}"]
-        assert torch.allclose(found, 1.5 / rank * high @ low, atol=1e-5)
-    assert not keys.any()
-    assert math.isclose(alpha, 5.0)
-
-
-def test_what_belongs_nowhere_is_named() -> None:
-    targets = joined(pipeline())
-    strange = {"transformer.transformer_blocks.9.attn.to_q.lora_A.weight": torch.zeros(2, 16)}
-    with pytest.raises(KeyError, match=r"blocks\.9"):
-        to_kohya(strange, lambda part, path, rank: 1.0, targets)
+    adapter = trained(targets, Lora.model_validate({"rank": 2, "alpha": 1.5, "targets": {"layers": "full"}}))
+    before = layers(adapter.tensors(), targets)
+    tensors, about = written(before, "transformer", fold=False)
+    after = find(Path("x"), tensors, about, targets).all(tensors.__getitem__)
+    assert after.keys() == {target.name for target, _ in before}
+    for target, held in before:
+        assert after[target.name].keys() == held.keys()
+        assert all(torch.equal(after[target.name][kind], value) for kind, value in held.items())

@@ -1,0 +1,127 @@
+"""Sweeps from the command line: many runs that differ in a few settings, as one."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cyclopts import App
+
+from impasto import files
+from impasto.cli.display import watching
+from impasto.errors import ConfigError, Problem
+from impasto.settings.toml import literal
+from impasto.sweeps import expand
+from impasto.sweeps import report as reporting
+from impasto.sweeps.config import Method
+from impasto.sweeps.expand import Plan, Run
+from impasto.sweeps.folder import SweepFolder
+
+app = App(name="sweep", help="Train many runs that differ in a few settings, and tell which is best and why.")
+
+
+@app.default
+def sweep(
+    *what: str,
+    pick: int | None = None,
+    seeds: int | None = None,
+    method: Method | None = None,
+    halving: bool = False,
+    dry: bool = False,
+    plain: bool = False,
+    runs: Path | None = None,
+    strict: bool = False,
+) -> None:
+    """Train many runs that differ in a few settings; or go on with a sweep, by naming its folder.
+
+    Parameters
+    ----------
+    what
+        A file of settings or folders of pictures; settings for all runs as `train.steps=500`; and what varies, as
+        `adapter.rank=4,16,64` or `optim.learning_rate=5e-5..5e-4:log:4`. Or the folder of a sweep, alone.
+    pick
+        How many combinations are tried.
+    seeds
+        Runs of each combination, with seeds that follow each other.
+    method
+        How combinations are chosen.
+    halving
+        Stop the worse variants early ([sweep.halving] says when).
+    dry
+        List the runs and what they take; train nothing.
+    plain
+        Print plain lines instead of a live display.
+    runs
+        The folder for the sweep's folder, in place of output.folder.
+    strict
+        Do not train if there is any advice on any run.
+    """
+    options = {"pick": pick, "seeds": seeds, "method": method}
+    given = [f"sweep.{name}={literal(value)}" for name, value in options.items() if value is not None]
+    given += ["sweep.halving.eta=2"] if halving and not any(each.startswith("sweep.halving.") for each in what) else []
+    if len(what) == 1 and (Path(what[0]) / "sweep.toml").is_file():
+        if given or runs:
+            fix = f"`impasto sweep {what[0]}` goes on with what it was begun with"
+            raise ConfigError(Problem("E-CLI-001", "a sweep that was begun cannot be changed", "command line", fix))
+        folder = SweepFolder.open(Path(what[0]))
+        plan = folder.plan()
+        found = expand.runs(plan)
+    else:
+        plan = _asked_for([*what, *given], runs)
+        found = expand.runs(plan)
+        folder = None
+    if dry:
+        print("\n".join(_dry(plan, found)))
+        return
+    folder = folder or SweepFolder.create(plan, found)
+    from impasto.engine.sweeping import sweep as train
+
+    with watching(len(found), sys.stderr, plain=plain) as show:
+        train(folder, strict=strict, show=show)
+    made = reporting.report(folder)
+    text = "\n".join(made.lines())
+    files.write(folder.path / "report.txt", text.encode() + b"\n")
+    files.write(folder.path / "report.json", made.json().encode() + b"\n")
+    print(text)
+    print(folder.path)
+
+
+@app.command
+def report(sweep: Path, /, *, json: bool = False) -> None:
+    """Tell what a sweep found: its runs by their loss, what each setting did, which one to take.
+
+    Parameters
+    ----------
+    sweep
+        The sweep's folder. It may still be training.
+    json
+        Print everything as one JSON object.
+    """
+    made = reporting.report(SweepFolder.open(sweep))
+    print(made.json() if json else "\n".join(made.lines()))
+
+
+def _asked_for(what: Sequence[str], runs: Path | None) -> Plan:
+    from impasto.cli.training import asked_for
+
+    axes = [each for each in what if _is_setting(each) and expand.is_swept(each)]
+    asked = asked_for([each for each in what if each not in axes], runs)
+    if len(asked) > 1:
+        fix = "name one: what differs stands in [sweep.axes], or behind it as adapter.rank=4,16"
+        raise ConfigError(Problem("E-CLI-001", f"{len(asked)} files of settings", "command line", fix))
+    file, settings = asked[0]
+    return expand.read(file, [*settings, *axes])
+
+
+def _is_setting(text: str) -> bool:
+    return re.match(r"[A-Za-z_][\w.-]*=", text) is not None and not Path(text).exists()
+
+
+def _dry(plan: Plan, found: Sequence[Run]) -> list[str]:
+    from impasto.store import Store, default_root
+    from impasto.sweeps.outlook import lines
+
+    return list(lines(plan, found, Store(default_root(os.environ))))

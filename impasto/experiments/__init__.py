@@ -1,0 +1,1 @@
+"""What runs mean together: adapters side by side, what set their runs apart, branches, reruns, archives."""

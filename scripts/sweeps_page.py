@@ -1,0 +1,101 @@
+"""The page on what sweeps reach, made from what was measured: scripts/halving and scripts/sweep_speed write it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "explanation"
+NAME = "sweeps"
+
+HEAD = """\
+# What sweeps reach
+
+<!-- made by scripts/halving and scripts/sweep_speed -->
+
+[Sweeps](../how-to/sweeps.md) train many runs that differ in a few settings. This page holds what was measured, and how
+to measure it again."""
+
+
+def keep(docs: Path, part: str, found: dict[str, Any]) -> None:
+    """Keep what was measured beside what other scripts measured, and write the page anew."""
+    path = docs / f"{NAME}.json"
+    before = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    after = {**before, part: found}
+    path.write_text(json.dumps(after, indent=1) + "\n", "utf-8")
+    (docs / f"{NAME}.md").write_text("\n\n".join(page(after)) + "\n", "utf-8")
+
+
+def page(measured: dict[str, Any]) -> Iterator[str]:
+    """The page, paragraph by paragraph."""
+    yield HEAD
+    if "speed" in measured:
+        yield from _speed(measured["speed"])
+    if "halving" in measured:
+        yield from _halving(measured["halving"])
+    if "fleet" in measured:
+        yield from _fleet(measured["fleet"])
+
+
+def _speed(found: dict[str, Any]) -> Iterator[str]:
+    yield "## One sweep against separate runs"
+    yield (
+        f"{found['variants']} variants of the quickstart, {found['steps']} steps each, two pictures held out, on\n"
+        f"{found['cores']} cores: `impasto train` once for each variant, and `impasto sweep` once. Everything is\n"
+        "counted that a user waits for: starting the program, loading, encoding, previews, the proof of each file."
+    )
+    base = found["sides"][0]
+    lines = ["| | seconds | of processor | share | steps | farthest weight |", "| --- | --- | --- | --- | --- | --- |"]
+    for side in found["sides"]:
+        far = "" if side["different"] is None else f"{side['different']:.1e}"
+        share, took = side["processor"] / base["processor"], f"{side['seconds']:.0f} | {side['processor']:.0f}"
+        lines.append(f"| {side['name']} | {took} | {share:.0%} | {side['steps']} | {far} |")
+    yield "\n".join(lines)
+    yield (
+        "*Share* is of the processor's time, which holds on a busy machine too. *Farthest weight* is the largest\n"
+        "difference of any number in a file to the separate run's, as a share of the largest number there: rounding,\n"
+        "which Adam magnifies where a gradient is near zero."
+    )
+    yield "Measure it again: `.venv/bin/python scripts/sweep_speed`."
+
+
+def _halving(found: dict[str, Any]) -> Iterator[str]:
+    yield "## Does halving keep the best?"
+    yield (
+        "A cheap stand-in for an adapter: a low-rank product learns a matrix of rank 6 from noisy examples, with Adam\n"
+        f"and a cosine schedule over {found['steps']} steps. 16 variants, 4 ranks and 4 learning rates, are\n"
+        "trained in full to know the best; then the code of a sweep decides from their losses on held-out examples,\n"
+        "rung by rung. *Behind* is how much worse than the best the one was that halving ended with, in the worst seed."
+    )
+    lines = ["| | eta | rungs | the best was kept | behind | steps trained |", "| --- " * 6 + "|"]
+    for row in found["rows"]:
+        rungs, kept = ", ".join(map(str, row["rungs"])), f"in {row['kept']} of {row['seeds']} seeds"
+        lines.append(
+            f"| {row['problem']} | {row['eta']} | {rungs} | {kept} | {row['behind']:.1%} | {row['share']:.0%} |"
+        )
+    yield "\n".join(lines)
+    yield "Measure it again: `.venv/bin/python scripts/halving`."
+
+
+def _fleet(found: dict[str, Any]) -> Iterator[str]:
+    yield "## Members side by side"
+    yield (
+        f"Equal members of rank {found['rank']} on the pocket model, {found['batch']} pictures each, on one core;\n"
+        "by seconds of the processor, the quickest of several steps. *Separate* is a process for each, which\n"
+        f"also pays {found['rows'][0]['start']:.1f} seconds of the processor before its first step; a fleet pays once."
+    )
+    lines = [
+        "| members | adapter-steps a second | against one | peak memory | separate |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    one = found["rows"][0]
+    for row in found["rows"]:
+        ratio = row["rate"] / one["rate"]
+        separate = f"{row['members'] * one['memory'] / 1e9:.2f} GB"
+        lines.append(
+            f"| {row['members']} | {row['rate']:.2f} | {ratio:.2f} | {row['memory'] / 1e9:.2f} GB | {separate} |"
+        )
+    yield "\n".join(lines)
+    yield "Measure it again: `.venv/bin/python scripts/fleet_bench`."
