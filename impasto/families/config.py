@@ -47,11 +47,12 @@ class Model(Section):
     """Another VAE than the base's own: a `.safetensors` file or a folder. Checkpoints without a VAE need one."""
 
     clip_l_path: FilePath | None = None
-    """For Stable Diffusion 3 in a single file: its first text encoder, CLIP-L, as a `.safetensors` file. Text encoders
-    that are neither in the checkpoint nor given say nothing; one is needed."""
+    """For a checkpoint of Stable Diffusion 1.x, XL or 3: its first text encoder, CLIP-L, in place of its own or where
+    it lacks one. A `.safetensors` file (CLIP-L's own, or a checkpoint that has it), its folder, or a whole model's.
+    Text encoders of Stable Diffusion 3 that are neither in the checkpoint nor given say nothing; one is needed."""
 
     clip_g_path: FilePath | None = None
-    """The same for its second text encoder, CLIP-G."""
+    """The same for the second text encoder, CLIP-G, of Stable Diffusion XL or 3."""
 
     t5_path: FilePath | None = None
     """The same for its third text encoder, T5. Its tokenizer is read from `config_path`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,9 @@ FLUX_SIZES: Mapping[str, int] = {
 """The same of FLUX.1's."""
 
 FLUX = "FluxTransformer2DModel"
+
+BESIDE: Mapping[Name, tuple[Part, ...]] = {"sd1": ENCODERS[:1], "sdxl": ENCODERS[:2], "sd3": ENCODERS}
+"""Text encoders that may lie in files of their own beside a single file."""
 
 SMALL = 64
 """Latents a side of the smaller Stable Diffusion 2.x, the one that predicts noise."""
@@ -124,7 +127,7 @@ def _folder(folder: Path, model: Model) -> Card:
     folders = {part: _own_folder(folder, part) for part in configs}
     if family == "flux":
         folders["text_encoder_3"] = folder / "text_encoder_2"
-    files = _all_weights(folders, model.variant)
+    files = shards.of_all(folders, model.variant)
     return _card(model, folder, family, configs, scheduler, files, tokenizers=folder)
 
 
@@ -133,7 +136,7 @@ def _file(path: Path, model: Model) -> Card:
     if model.variant is not None:
         what, fix = "is for folders in diffusers' layout, and the base is a single file", "take it out"
         raise ModelFileError(Problem("E-MOD-107", what, "model.variant", fix))
-    given_files = _given_encoders(model) if found.family == "sd3" else {}
+    given_files = _given_encoders(model, BESIDE.get(found.family, ()))
     if model.config_path is None:
         given = packaged(found.family)
         scheduler = given.pop("scheduler")
@@ -145,7 +148,7 @@ def _file(path: Path, model: Model) -> Card:
         silent = set(ENCODERS) - found.parts - given_files.keys()
         configs = {part: values for part, values in configs.items() if part not in silent}
         _has_words(path, model, configs)
-        found = replace(found, parts=found.parts | given_files.keys())
+    found = replace(found, parts=found.parts | given_files.keys())
     original.check_parts(path, found, tuple(configs), vae_given=model.vae_path is not None)
     prediction = prediction_of(model.prediction) or found.prediction
     if prediction is None and found.family == "sd2" and model.config_path is None:
@@ -158,19 +161,22 @@ def _file(path: Path, model: Model) -> Card:
         configs["unet"]["sample_size"] = SMALL
     if found.ends_in_noise and prediction == "v":
         scheduler["rescale_betas_zero_snr"] = True
-    files: dict[Part, Path] = dict.fromkeys(configs, path) | given_files
+    files: dict[Part, Files] = dict.fromkeys(configs, (path,)) | given_files
     tokenizers = model.config_path.expanduser() if model.config_path is not None else None
-    held: dict[Part, Files] = {part: (file,) for part, file in files.items()}
-    return _card(model, path, found.family, configs, scheduler, held, tokenizers=tokenizers, notes=found.notes)
+    return _card(model, path, found.family, configs, scheduler, files, tokenizers=tokenizers, notes=found.notes)
 
 
-def _given_encoders(model: Model) -> dict[Part, Path]:
-    """The text encoders that the settings give as files of their own."""
+def _given_encoders(model: Model, parts: Collection[Part]) -> dict[Part, Files]:
+    """Those of these text encoders that the settings give: a file, the folder of one, or of a whole model."""
     said = dict(zip(ENCODERS, (model.clip_l_path, model.clip_g_path, model.t5_path), strict=True))
-    found = {part: path.expanduser() for part, path in said.items() if path is not None}
-    for path in found.values():
-        if not path.is_file():
-            what, fix = f"the text encoder {path.absolute()} does not exist", "name a .safetensors file"
+    found: dict[Part, Files] = {}
+    for part, path in ((part, path.expanduser()) for part in parts if (path := said[part]) is not None):
+        if path.is_dir():
+            found[part] = shards.of(path / part if (path / part).is_dir() else path, part)
+        elif path.is_file():
+            found[part] = (path,)
+        else:
+            what, fix = f"the text encoder {path.absolute()} does not exist", "name a .safetensors file or a folder"
             raise ModelFileError(Problem("E-MOD-101", what, "model", fix))
     return found
 
@@ -228,22 +234,10 @@ def _is_a_model(folder: Path, given: str) -> None:
     if folder.is_dir():
         if (folder / "model_index.json").is_file():
             return
-        what, fix = "has no model_index.json, so it is no diffusers model", _named_instead(folder)
+        what, fix = "has no model_index.json, so it is no diffusers model", strangers.meant(folder)
     else:
         what, fix = "does not exist", "correct model.path, or use the built-in one: model.path = pocket"
     raise ModelFileError(Problem("E-MOD-101", f"the base model {folder.absolute()} {what}", "model.path", fix))
-
-
-def _named_instead(folder: Path) -> str:
-    """What was probably meant by a folder that is no model."""
-    if (folder.parent / "model_index.json").is_file():
-        return f"name the folder above, {folder.parent.absolute()}"
-    if inside := next((each.parent for each in sorted(folder.glob("*/model_index.json"))), None):
-        return f"name the folder in it, {inside.absolute()}"
-    files = sorted(each for each in folder.glob("*.safetensors") if not each.is_dir())
-    if len(files) == 1:
-        return f"name the file in it, {files[0].absolute()}"
-    return "name one of the files in it" if files else "name the folder that holds unet/ and vae/"
 
 
 def _described(folder: Path) -> tuple[dict[Part, dict[str, Any]], dict[str, Any]]:
@@ -342,20 +336,6 @@ def _has_sizes(file: Path, part: Part, values: Mapping[str, Any]) -> None:
         if not sizes or not all(type(each) is int and 0 < each <= most for each in sizes):
             what = f"{key} is {ascii(found)[:60]}, which no model has"
             raise ModelFileError(Problem("E-MOD-102", what, str(file), "fetch the folder again"))
-
-
-def _all_weights(folders: Mapping[Part, Path], variant: str | None) -> dict[Part, Files]:
-    """The files of every part. Raises ModelFileError with all that is wrong with any."""
-    found: dict[Part, Files] = {}
-    problems: list[Problem] = []
-    for part, folder in folders.items():
-        try:
-            found[part] = shards.of(folder, part, variant)
-        except ModelFileError as error:
-            problems += error.problems
-    if problems:
-        raise ModelFileError(*problems)
-    return found
 
 
 # -- what both have ----------------------------------------------------------------------------------------------

@@ -47,8 +47,8 @@ class Mapped:
         """What its file says of a tensor."""
         return self._maps[self._where[name]][0].tensors[name]
 
-    def tensor(self, name: str) -> Tensor:
-        """One tensor as it stands in its file. Copy it to keep it."""
+    def get_tensor(self, name: str) -> Tensor:
+        """One tensor as it stands in its file. Copy it to keep it. Called as in safetensors' own reader."""
         self._let_go()
         head, pages = self._maps[self._where[name]]
         entry = head.tensors[name]
