@@ -36,7 +36,10 @@ class Mapped:
             head = header.read(path)
             with path.open("rb") as file:
                 # private and writable: torch warns of memory that it may not write; nobody writes
-                self._maps[path] = head, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            if hasattr(mmap, "MADV_SEQUENTIAL"):
+                pages.madvise(mmap.MADV_SEQUENTIAL)  # a tensor is read from its first byte to its last: read ahead
+            self._maps[path] = head, pages
             self._where |= dict.fromkeys(head.tensors, path)
 
     def path(self, name: str) -> Path:
