@@ -104,22 +104,28 @@ def load(
 
     Raises ModelFileError before any tensor is read when a file does not hold exactly what its parts need.
     """
-    modules = {part: (build if card.original else as_made)(part, card.configs[part]) for part in wanted}
+    modules = {part: empty(card, part) for part in wanted}
+    checked(card, modules)
+    held = {part: (words or dtype) if part in ENCODERS else dtype for part in modules}
+    return {part: _filled(card, part, module, dtype=held[part], device=device) for part, module in modules.items()}
+
+
+def empty(card: Card, part: Part) -> Any:
+    """A part without its numbers, in the shape that its files have."""
+    return (build if card.original else as_made)(part, card.configs[part])
+
+
+def checked(card: Card, modules: Mapping[Part, nn.Module]) -> None:
+    """Raise ModelFileError where the files do not hold exactly what these parts, in the shape of their files, need."""
     tables = {part: table(card, part, module) for part, module in modules.items()}
     for files in dict.fromkeys(card.files[part] for part in modules):
         check(card, files, {part: modules[part] for part in modules if card.files[part] == files}, tables)
-    for part, module in modules.items():
-        if part == "vae":
-            fill(module, card.files[part], tables[part], dtype=torch.float32, device=torch.device("cpu"))
-        else:
-            fill(
-                module,
-                card.files[part],
-                tables[part],
-                dtype=(words or dtype) if part in ENCODERS else dtype,
-                device=device,
-            )
-    return modules if card.original else {part: shaped(module) for part, module in modules.items()}
+
+
+def _filled(card: Card, part: Part, module: Any, *, dtype: torch.dtype, device: torch.device) -> Any:
+    held, place = (torch.float32, torch.device("cpu")) if part == "vae" else (dtype, device)
+    fill(module, card.files[part], table(card, part, module), dtype=held, device=place)
+    return module if card.original else shaped(module)
 
 
 def table(card: Card, part: Part, module: nn.Module) -> Table:

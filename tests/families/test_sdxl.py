@@ -17,7 +17,7 @@ from impasto.errors import ModelFileError
 from impasto.families import detect, loading, tiny
 from impasto.families.card import Card, Part
 from impasto.families.config import Model
-from impasto.families.detect import WEIGHTS
+from impasto.families.detect import PARTS
 from impasto.families.sd import Modules
 from impasto.families.sdxl import StableDiffusionXl
 
@@ -43,7 +43,7 @@ def base(folder: Path) -> tuple[StableDiffusionXl, Any]:
 @pytest.fixture(scope="module")
 def published(folder: Path) -> Card:
     """Stable Diffusion XL in full size."""
-    configs: dict[Part, Any] = {part: detect.packaged("sdxl")[part] for part in WEIGHTS if part != "text_encoder_3"}
+    configs: dict[Part, Any] = {part: detect.packaged("sdxl")[part] for part in PARTS if part != "text_encoder_3"}
     return replace(detect.look(Model(path=str(folder))), configs=configs)
 
 
