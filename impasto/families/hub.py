@@ -44,8 +44,11 @@ KNOWN = (
 )  # fmt: skip
 """Bases that are often meant by an id with a slip in it."""
 
-USES: dict[str, Use] = {"path": "base", "config_path": "described", "vae_path": "vae"}
-"""What a setting names a whole repository for. Others name one file."""
+USES: dict[str, Use] = {
+    "path": "base", "config_path": "described", "vae_path": "vae", "clip_l_path": "text_encoder",
+    "clip_g_path": "text_encoder_2", "t5_path": "text_encoder_3",
+}  # fmt: skip
+"""What a setting names a whole repository for."""
 
 ALSO = ("vae_path", "clip_l_path", "clip_g_path", "t5_path", "config_path")
 """Settings beside `path` that may hold an id."""
@@ -137,10 +140,7 @@ def _local(where: Place, name: str, model: Model, *, heads: bool) -> Path:
     snapshot = _cache(where.repo) / "snapshots" / commit
     there = _listed(snapshot)
     variant = model.variant if name == "path" else None
-    use = None if where.file else USES.get(name)
-    if where.file is None and use is None:
-        what, fix = f"{where.repo} is a whole repository", f'name one file of it: "{where.repo}/....safetensors"'
-        raise ModelFileError(Problem("E-MOD-101", what, f"model.{name}", fix))
+    use = USES[name]
     read = partial(_read, where, commit, name)
     if (kept := _wanted(where, use, there, variant, lambda each: (snapshot / each).read_bytes())) is not None:
         return snapshot / where.file if where.file else snapshot
@@ -152,7 +152,7 @@ def _local(where: Place, name: str, model: Model, *, heads: bool) -> Path:
         raise ModelFileError(Problem("E-MOD-115", f"{where.repo} has no file {where.file}", f"model.{name}", fix))
     kept = (
         Wanted((), (where.file,)) if where.file
-        else hub_files.wanted(use, sizes.keys(), variant, read, where.repo)  # type: ignore[arg-type]
+        else hub_files.wanted(use, sizes.keys(), variant, read, where.repo)
     )  # fmt: skip
     if heads:
         outline = _outlined(where, commit, name, kept, sizes, snapshot)
@@ -163,11 +163,10 @@ def _local(where: Place, name: str, model: Model, *, heads: bool) -> Path:
     return snapshot / where.file if where.file else snapshot
 
 
-def _wanted(where: Place, use: Use | None, there: Collection[str], variant: str | None, read: Any) -> Wanted | None:
+def _wanted(where: Place, use: Use, there: Collection[str], variant: str | None, read: Any) -> Wanted | None:
     """What is read, if all of it is in the cache."""
     if where.file:
         return Wanted((), (where.file,)) if where.file in there else None
-    assert use is not None
     try:
         return hub_files.wanted(use, there, variant, read, where.repo)
     except ModelFileError:

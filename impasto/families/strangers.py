@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -137,6 +138,18 @@ def in_folder(kind: object) -> Stranger | None:
     """What a folder is by the class that its model_index.json names."""
     found = next((title for begin, title in PIPELINES.items() if str(kind).startswith(begin)), None)
     return None if found is None else _other(found)
+
+
+def meant(folder: Path) -> str:
+    """What was probably meant by a folder that is no model."""
+    if (folder.parent / "model_index.json").is_file():
+        return f"name the folder above, {folder.parent.absolute()}"
+    if inside := next((each.parent for each in sorted(folder.glob("*/model_index.json"))), None):
+        return f"name the folder in it, {inside.absolute()}"
+    files = sorted(each for each in folder.glob("*.safetensors") if not each.is_dir())
+    if len(files) == 1:
+        return f"name the file in it, {files[0].absolute()}"
+    return "name one of the files in it" if files else "name the folder that holds unet/ and vae/"
 
 
 def _other(title: str) -> Stranger:

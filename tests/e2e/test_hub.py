@@ -80,4 +80,6 @@ def test_a_plan_of_it_needs_no_more_than_heads(
     by_folder = json.loads(capsys.readouterr().out)
     for told in ("base", "resolution", "steps", "rates", "trained", "disk", "memory"):
         assert by_id[told] == by_folder[told]
+    weights = sum(each.stat().st_size for each in tiny_base.rglob("*.safetensors"))
+    assert (by_id["to_fetch"], by_folder["to_fetch"]) == (weights, 0)
     assert by_id["cache"]["cached"] is None  # the VAE's bytes are not here
