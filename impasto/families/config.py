@@ -48,10 +48,10 @@ class Model(Section):
     does where its denoiser has a file of its own (`ae.safetensors`)."""
 
     clip_l_path: FilePath | None = None
-    """For a checkpoint of Stable Diffusion 1.x, XL, 3 or FLUX.1: its text encoder CLIP-L, in place of its own or where it
-    lacks one. A `.safetensors` file (CLIP-L's own, or a checkpoint that has it), its folder, or a whole model's. FLUX.1
-    needs CLIP-L and T5. Text encoders of Stable Diffusion 3 that are neither in the checkpoint nor given say nothing;
-    one is needed."""
+    """For a checkpoint of Stable Diffusion 1.x, XL, 3 or FLUX.1: its text encoder CLIP-L, in place of its own or
+    where it lacks one. A `.safetensors` file (CLIP-L's own, or a checkpoint that has it), its folder, or a whole
+    model's. FLUX.1 needs CLIP-L and T5. Text encoders of Stable Diffusion 3 that are neither in the checkpoint nor
+    given say nothing; one is needed."""
 
     clip_g_path: FilePath | None = None
     """The same for the second text encoder, CLIP-G, of Stable Diffusion XL or 3."""

@@ -287,10 +287,7 @@ def _family(folder: Path, configs: Mapping[Part, Mapping[str, Any]]) -> Name:
 def _flux(folder: Path, configs: Mapping[Part, Mapping[str, Any]]) -> Name:
     takes, latents = configs["unet"].get("in_channels"), configs["vae"].get("latent_channels")
     wrong = None
-    kin = flux_files.PIPELINES.get(str(_read(folder / "model_index.json").get("_class_name")))
-    if kin is not None:
-        wrong = f"it is {kin}"
-    elif type(latents) is not int or takes != 4 * latents:
+    if type(latents) is not int or takes != 4 * latents:
         wrong = f"its denoiser takes {ascii(takes)[:20]} channels, as FLUX.1 Fill, Canny and Depth do"
     elif not {"text_encoder", "text_encoder_3"} <= configs.keys():
         wrong = "it is FLUX.1 without both of its text encoders"

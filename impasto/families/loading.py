@@ -123,7 +123,7 @@ def filled(card: Card, part: Part, *, dtype: torch.dtype, device: torch.device) 
     module = _as_held(card, part)
     held, place = (torch.float32, torch.device("cpu")) if part == "vae" else (dtype, device)
     fill(module, card.files[part], table(card, part, module), dtype=held, device=place)
-    return shaped(module)
+    return module if card.original else shaped(module)
 
 
 def _as_held(card: Card, part: Part) -> Any:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from impasto.families.flux_files import INSTEAD
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -153,7 +155,8 @@ def meant(folder: Path) -> str:
 
 
 def _other(title: str) -> Stranger:
-    return Stranger(f"is {title}, which cannot be trained yet", "E-MOD-103", ANOTHER)
+    kin = title.startswith(("FLUX", "Chroma"))
+    return Stranger(f"is {title}, which cannot be trained yet", "E-MOD-103", INSTEAD if kin else ANOTHER)
 
 
 def _marked(marks: Iterable[Mark], everything: str) -> str | None:
