@@ -115,7 +115,7 @@ def local(model: Model, *, heads: bool = False) -> Model:
     With `heads`, of weights that are not there only the heads are. Raises ModelFileError, or DiskError where there is
     no room.
     """
-    found = {name: _local(where, name, model, heads=heads) for name, where in given(model).items()}
+    found = {name: _local(where, name, model.variant, heads=heads) for name, where in given(model).items()}
     if not found:
         return model
     changes: dict[str, object] = {name: str(path) if name == "path" else path for name, path in found.items()}
@@ -135,12 +135,20 @@ def title(model: Model) -> str | None:
     return None if where is None else Path(where.file or where.repo).name.removesuffix(".safetensors")
 
 
-def _local(where: Place, name: str, model: Model, *, heads: bool) -> Path:
+def one_file(text: str, asked_by: str) -> Path | None:
+    """One file on the hub, fetched; None for a text that can only be a path. `asked_by` is what named it."""
+    where = place(text)
+    if where is None or where.file is None or Path(text).exists():
+        return None
+    return _local(where, asked_by, None, heads=False)
+
+
+def _local(where: Place, name: str, variant: str | None, *, heads: bool) -> Path:
     commit = _commit(where, name)
     snapshot = _cache(where.repo) / "snapshots" / commit
     there = _listed(snapshot)
-    variant = model.variant if name == "path" else None
-    use = USES[name]
+    use = USES.get(name, "base")
+    variant = variant if name == "path" else None
     read = partial(_read, where, commit, name)
     if (kept := _wanted(where, use, there, variant, lambda each: (snapshot / each).read_bytes())) is not None:
         return snapshot / where.file if where.file else snapshot
@@ -149,7 +157,7 @@ def _local(where: Place, name: str, model: Model, *, heads: bool) -> Path:
         singles = [each for each in sizes if each.endswith(".safetensors")]
         near = (get_close_matches(where.file, singles, 1, 0.3) or singles)[:1]
         fix = f'"{where.repo}/{near[0]}"' if near else "name another repository"
-        raise ModelFileError(Problem("E-MOD-115", f"{where.repo} has no file {where.file}", f"model.{name}", fix))
+        raise ModelFileError(Problem("E-MOD-115", f"{where.repo} has no file {where.file}", _at(name), fix))
     kept = (
         Wanted((), (where.file,)) if where.file
         else hub_files.wanted(use, sizes.keys(), variant, read, where.repo)
@@ -315,7 +323,7 @@ def _problem(error: Exception, where: Place, name: str) -> Problem:
     """What went wrong with the hub, for a user. Faults of the disk are not the hub's, and go on as they are."""
     from huggingface_hub import constants, errors
 
-    at = f"model.{name}"
+    at = _at(name)
     match error:
         case errors.GatedRepoError():
             fix = f"accept them at {constants.ENDPOINT}/{where.repo}, then `hf auth login` (or set HF_TOKEN)"
@@ -343,6 +351,10 @@ def _problem(error: Exception, where: Place, name: str) -> Problem:
         f"unset HF_HUB_OFFLINE once, or `hf download {where.repo}`"
     )  # fmt: skip
     return Problem("E-MOD-117", what, at, fix)
+
+
+def _at(name: str) -> str:
+    return f"model.{name}" if name in USES else name
 
 
 def _cached() -> list[str]:

@@ -53,7 +53,9 @@ def test_a_resume_reads_the_commit_of_the_first_start_wherever_the_branch_is(
     with pytest.raises(LockedError, match="E-RUN-010"):
         train(asked(pictures, "halved", 4, revision=newer), pictures)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    halved = written(train(asked(pictures, "halved", 4), pictures))  # no word about a revision, and no network
+    longer = asked(pictures, "halved", 4, gradient_checkpointing=True)  # no word about a revision, and no network
+    halved = written(train(longer, pictures))
+    assert settings.load(folder / "config.toml").model.gradient_checkpointing
     assert all(torch.equal(value, halved[name]) for name, value in whole.items())
     assert file.load(folder / "halved.safetensors")[1]["ss_sd_model_name"] == "tiny"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
