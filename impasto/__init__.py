@@ -20,7 +20,7 @@ from impasto.events import Event
 from impasto.runs.folder import RunFolder
 
 __version__ = "0.1.0"
-__all__ = ["Event", "RunConfig", "follow", "history", "load", "train"]
+__all__ = ["Event", "RunConfig", "follow", "history", "load", "sweep", "train"]
 
 
 def train(
@@ -40,6 +40,32 @@ def train(
 
     several = [configs] if isinstance(configs, RunConfig) else list(configs)
     return train_all(several, allow=allow, restart=restart, show=show, cache=cache)
+
+
+def sweep(
+    file: Path | str,
+    settings: Sequence[str] = (),
+    *,
+    show: Callable[[Path, Event], None] | None = None,
+    cache: Path | None = None,
+) -> Path:
+    """Train many runs that differ in a few settings, in this process; returns the sweep's folder.
+
+    The same as `impasto sweep`: `file` holds settings, or is the folder of a sweep to go on with; `settings` are laid
+    over it, as `["adapter.rank=4,16", "sweep.seeds=2"]`. `impasto.sweeps.report` reads what it found. Raises
+    `impasto.errors.UserError` for what a user can mend.
+    """
+    from impasto.engine.sweeping import sweep as train_all
+    from impasto.sweeps import expand
+    from impasto.sweeps.folder import SweepFolder
+
+    if (Path(file) / "sweep.toml").is_file():
+        folder = SweepFolder.open(Path(file))
+    else:
+        plan = expand.read(str(file), settings)
+        folder = SweepFolder.create(plan, expand.runs(plan))
+    train_all(folder, show=show, cache=cache)
+    return folder.path
 
 
 def follow(folder: Path | str) -> Iterator[Event]:

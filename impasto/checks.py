@@ -105,13 +105,13 @@ def _length(config: RunConfig) -> Found:
 
 
 def _layout(config: RunConfig) -> Found:
-    """diffusers' layout is for plain LoRA."""
+    """diffusers' layout is for LoRA and DoRA."""
     adapter, key = config.adapter, ("save", "layout")
     if config.save.layout == "kohya":
         return
-    if adapter.kind not in HASTENED or getattr(adapter, "decompose", False) or adapter.train_norm:
-        other = "norms" if adapter.train_norm else "DoRA" if adapter.kind == "lora" else f"kind {adapter.kind}"
-        what = f"diffusers' layout is for plain LoRA, and this adapter has {other}, which only Kohya's layout can hold"
+    if adapter.kind not in HASTENED or adapter.train_norm:
+        other = "has norms" if adapter.train_norm else f"is of kind {adapter.kind}"
+        what = f"diffusers' layout is for LoRA, and this adapter {other}, which only Kohya's layout can hold"
         yield "E-CFG-170", key, what, 'layout = "kohya"'
 
 

@@ -41,6 +41,11 @@ class AdapterLayer(nn.Module, ABC):
         `dice` seeds this layer's dropouts for this visit; None means none (previews, validation).
         """
 
+    def stacked(self, layers: Sequence[AdapterLayer], x: Tensor, y: Tensor, base: nn.Module) -> Tensor | None:
+        """What `layers`, this one first, make of equal shares of the rows without dice, in one product for all; None
+        where they have to take turns. The same as their `forward`, within rounding."""
+        return None
+
     @abstractmethod
     def weight(self, base: nn.Module) -> Tensor:
         """The base's weight with this adapter merged in, fp32. A contract test holds `forward` to it."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from impasto.adapters import dora
@@ -61,6 +62,20 @@ class LoraLayer(AdapterLayer):
             low = low * _rank_mask(low, self.rank_dropout, rolls)
             scale = scale / (1 - self.rank_dropout)
         return self._joined(y, self.lora_up(low), scale, base)
+
+    def stacked(self, layers: Sequence[AdapterLayer], x: Tensor, y: Tensor, base: nn.Module) -> Tensor | None:
+        """Linear layers of any ranks: smaller ones are filled up with zeros, which add nothing and learn nothing."""
+        own = [each for each in layers if isinstance(each, LoraLayer) and each.dora_scale is None]
+        alike = len({each.lora_down.weight.dtype for each in own}) == 1
+        if len(own) < len(layers) or not alike or not isinstance(base, nn.Linear):
+            return None
+        ranks = [each.lora_down.weight.shape[0] for each in own]
+        lacking = [max(ranks) - rank for rank in ranks]
+        pairs = list(zip(own, lacking, strict=True))
+        downs = torch.stack([F.pad(each.lora_down.weight, (0, 0, 0, few)) for each, few in pairs])  # [K, rank, in]
+        ups = torch.stack([F.pad(each.lora_up.weight * each.scale, (0, few)) for each, few in pairs])  # [K, out, rank]
+        low = torch.bmm(x.reshape(len(own), -1, x.shape[-1]), downs.mT)  # [K, rows, rank]
+        return y + torch.bmm(low, ups.mT).view(y.shape)
 
     def weight(self, base: nn.Module) -> Tensor:
         assert isinstance(base, Layer)

@@ -93,6 +93,9 @@ def _ride(
     assert rest == 0, f"dim 0 of {name} is not the example: {x.shape[0]} rows for {routes[-1].stop} examples"
     if len(routes) == 1:
         return _own(routes[0], seats, name, base, x, y)
+    layers = [seats.get(route.adapter) for route in routes]
+    if (together := _together(routes, layers, base, x, y)) is not None:
+        return together
     sizes = [(route.stop - route.start) * each for route in routes]
     xs, ys = (
         torch.split(x, sizes),
@@ -101,6 +104,17 @@ def _ride(
     return torch.cat(
         [_own(route, seats, name, base, *own) for route, own in zip(routes, zip(xs, ys, strict=True), strict=True)]
     )
+
+
+def _together(
+    routes: Sequence[Route], layers: Sequence[AdapterLayer | None], base: nn.Module, x: Tensor, y: Tensor
+) -> Tensor | None:
+    """All rows in one product, where neighbours are alike: as many rows each, no dice, a kind that can."""
+    pairs = list(zip(layers, routes, strict=True))
+    quiet = [layer for layer, route in pairs if layer is not None and (route.dice is None or not layer.rolls)]
+    if len(quiet) < len(routes) or len({route.stop - route.start for route in routes}) > 1:
+        return None
+    return quiet[0].stacked(quiet, x, y, base)
 
 
 def _own(route: Route, seats: dict[Adapter, AdapterLayer], name: str, base: nn.Module, x: Tensor, y: Tensor) -> Tensor:

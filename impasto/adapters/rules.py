@@ -128,7 +128,7 @@ class Start(Section):
     """An adapter file whose numbers the training begins with."""
 
     path: FilePath
-    """The file. Its alpha goes on to count, also where the settings give another."""
+    """The file, of whichever program. Its alpha goes on to count, also where the settings give another."""
 
     sizes: Literal["settings", "file"] = "settings"
     """Where ranks come from. `settings`: every layer of the file must have the rank that is set; `file`: the layers and

@@ -174,7 +174,12 @@ def seats(targets: Iterable[Target], config: Kind) -> list[Seat]:
     if config.train_norm and not any(target.is_norm for target in candidates):
         what = "norms are to be trained, and this base has none that can be"
         raise ConfigError(Problem("E-CFG-135", what, "adapter.train_norm", "delete adapter.train_norm"))
-    if config.opens_convolutions and config.targets.unet and not any(target.large for target in candidates):
+    denoiser = [target for target in candidates if target.part == "unet"]
+    if (
+        config.opens_convolutions
+        and any(target.block for target in denoiser)
+        and not any(each.large for each in denoiser)
+    ):
         what = "convolutions are to be adapted, and this base has none"
         fix = 'delete adapter.conv_rank or adapter.conv; targets.layers = "full" opens what is around the blocks'
         raise ConfigError(Problem("E-CFG-136", what, "adapter", fix))

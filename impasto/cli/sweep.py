@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cyclopts import App
@@ -13,12 +14,15 @@ from cyclopts import App
 from impasto import files
 from impasto.cli.display import watching
 from impasto.errors import ConfigError, Problem
+from impasto.events import Event, Noted, Warned
 from impasto.settings.toml import literal
 from impasto.sweeps import expand
 from impasto.sweeps import report as reporting
 from impasto.sweeps.config import Method
 from impasto.sweeps.expand import Plan, Run
 from impasto.sweeps.folder import SweepFolder
+
+Show = Callable[[Path, Event], None]
 
 app = App(name="sweep", help="Train many runs that differ in a few settings, and tell which is best and why.")
 
@@ -80,13 +84,21 @@ def sweep(
     from impasto.engine.sweeping import sweep as train
 
     with watching(len(found), sys.stderr, plain=plain) as show:
-        train(folder, strict=strict, show=show)
+        train(folder, strict=strict, show=_once(show))
     made = reporting.report(folder)
     text = "\n".join(made.lines())
     files.write(folder.path / "report.txt", text.encode() + b"\n")
     files.write(folder.path / "report.json", made.json().encode() + b"\n")
     print(text)
-    print(folder.path)
+    print(_next(made, folder))
+
+
+def _next(made: reporting.Report, folder: SweepFolder) -> str:
+    """Pictures say more than a loss: how the best few are drawn side by side."""
+    best = [str(folder.run(row.name).path) for row in made.rows if row.file][:3]
+    if not best:
+        return str(folder.path)
+    return f"look at them: impasto compare {shlex.join(best)} --out {shlex.quote(str(folder.path / 'compare'))}"
 
 
 @app.command
@@ -102,6 +114,20 @@ def report(sweep: Path, /, *, json: bool = False) -> None:
     """
     made = reporting.report(SweepFolder.open(sweep))
     print(made.json() if json else "\n".join(made.lines()))
+
+
+def _once(show: Show) -> Show:
+    """Remarks and warnings that runs have in common are shown for the first of them alone."""
+    told: set[str] = set()
+
+    def shown(folder: Path, event: Event) -> None:
+        if isinstance(event, Noted | Warned):
+            if event.text in told:
+                return
+            told.add(event.text)
+        show(folder, event)
+
+    return shown
 
 
 def _asked_for(what: Sequence[str], runs: Path | None) -> Plan:

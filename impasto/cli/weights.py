@@ -165,7 +165,7 @@ def extract(
 def convert(
     file: Path, /, *, to: Literal["kohya", "diffusers"], base: str | None = None, out: Path | None = None
 ) -> None:
-    """Write a plain LoRA with other names for its layers. Its numbers stay the same to the bit.
+    """Write a LoRA with other names for its layers. Its numbers stay the same to the bit.
 
     Parameters
     ----------

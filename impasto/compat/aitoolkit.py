@@ -140,6 +140,8 @@ def adapter(desk: Desk) -> None:
     for part, key in (("train_unet", "unet"), ("train_text_encoder", "text_encoder")):
         if desk.has(f"train.{part}") and not desk.flag(f"train.{part}"):
             desk.put(f"train.{part}", (f"adapter.targets.{key}", False))
+        elif part == "train_text_encoder" and desk.recipe.base in ("flux", "sd3"):
+            desk.lost(f"train.{part}", "which of the text encoders are trained is not documented; here, all of them")
         desk.same(f"train.{part}", "as by default")
     if desk.recipe.base != "other" and all(each.name != "train.train_text_encoder" for each in desk.results):
         why = "not in the file, and what that means is not documented; here it is trained"

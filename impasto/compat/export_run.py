@@ -112,6 +112,8 @@ def _kept(made: Exported, config: RunConfig) -> None:
         made.put("save_last_n_epochs_state", save.keep_checkpoints)
     if save.proof != usual.proof:
         made.lose("save.proof")
+    if save.layout != usual.layout:
+        made.lose("save.layout")
 
 
 def _previews(made: Exported, config: RunConfig) -> None:

@@ -105,6 +105,8 @@ def _layers(desk: Desk, kind: str) -> None:
 def _parts(desk: Desk) -> None:
     denoiser = "transformer" if desk.recipe.base in ("flux", "sd3") else "unet"
     own = (denoiser, *encoders(desk))
+    if denoiser == "transformer" and not any(each.startswith("transformer.") for each in desk.recipe.args):
+        own += ("prior",)  # in older files it may have been that; the table tells of it
     for name in list(desk.recipe.args):
         part = name.partition(".")[0]
         if part in PARTS and part not in own and desk.recipe.base != "other" and "." in name:

@@ -122,13 +122,13 @@ def _sizes(desk: Desk, kind: str, lycoris: bool) -> None:
 def _convolutions(desk: Desk, kind: str, lycoris: bool) -> None:
     name, other = "network_args.conv_dim", "network_args.conv_alpha"
     rank, alpha = desk.whole(name), desk.number(other)
-    if lycoris and rank is None and _opens(desk):  # there, unset means as the others
+    if lycoris and rank is None and _opens(desk, lycoris):  # there, unset means as the others
         rank = desk.get("adapter.rank")
         alpha = desk.get("adapter.alpha") if alpha is None else alpha
         if kind in RANKED and rank:
             desk.set("adapter.conv_rank", rank, "unset there means as network_dim")
             desk.set("adapter.conv_alpha", alpha if alpha is not None else 1)
-    elif not rank or (lycoris and not _opens(desk)):
+    elif not rank or not _opens(desk, lycoris):
         desk.same(name, "0: none" if not rank else "the preset leaves convolutions alone")
     elif kind not in RANKED:
         desk.same(name, f"an adapter of kind {kind} has no ranks")
@@ -147,15 +147,15 @@ def _convolutions(desk: Desk, kind: str, lycoris: bool) -> None:
     desk.same(other, "there are no convolutions, or it has no effect on them")
 
 
-def _opens(desk: Desk) -> bool:
-    return (desk.text("network_args.preset") or "full") in ("full", "unet-convblock-only")
+def _opens(desk: Desk, lycoris: bool) -> bool:
+    held = not lycoris or (desk.text("network_args.preset") or "full") in ("full", "unet-convblock-only")
+    return held and desk.recipe.base != "flux"  # which has no convolutions
 
 
 def _layers(desk: Desk, kind: str, lycoris: bool) -> None:
     if not lycoris:
         return
-    name = "network_args.preset"
-    preset = desk.text(name) or "full"
+    preset = desk.text(name := "network_args.preset") or "full"
     chosen = PRESETS.get(preset)
     if preset in ("ia3", "unet-only") or (kind == "ia3" and preset == "full"):
         desk.same(name, "the layers that this kind is made for")
@@ -164,11 +164,12 @@ def _layers(desk: Desk, kind: str, lycoris: bool) -> None:
         desk.lost(name, f"{preset} is a file of targets, which is not read; write adapter.targets and adapter.rules")
         return
     by_rank = kind in RANKED and preset == "full" and desk.get("adapter.conv_rank") is not None
+    by_rank |= desk.recipe.base == "flux" and chosen["layers"] == "full"  # its blocks are opened by themselves
     pairs = [] if by_rank else [("adapter.targets.layers", chosen["layers"])]
     pairs += [("adapter.rules", chosen["rules"])] if "rules" in chosen else []
     pairs += [("adapter.targets.text_encoder", False)] if "text_encoder" in chosen else []
     if kind in ("full", "oft", "boft") and preset == "full":
-        pairs = [("adapter.conv", True)]
+        pairs = [] if desk.recipe.base == "flux" else [("adapter.conv", True)]
     if desk.has(name):
         desk.put(name, *pairs, plain=True)
     else:

@@ -44,13 +44,6 @@ def data(desk: Desk) -> None:
                  "cache_text_encoder_outputs_to_disk"):  # fmt: skip
         if desk.has(name) and not desk.flag(name):
             desk.same(name, "off; here what is encoded is kept, and is always right")
-    for name, most in (("vae_batch_size", 64), ("text_encoder_batch_size", 1024)):
-        if (count := desk.whole(name)) is None:
-            continue
-        if count > 1:
-            desk.put(name, (f"data.{name}", min(count, most)))
-        else:
-            desk.same(name, "one at a time, as by default")
     if (count := desk.whole("max_data_loader_n_workers")) is not None:
         if count > 1:
             desk.put("max_data_loader_n_workers", ("data.workers", min(count, 64)))

@@ -35,6 +35,7 @@ def model(desk: Desk) -> None:
     if base == "sd3":
         _sd3(desk)
     _precision(desk)
+    _encoders(desk)
     _words(desk)
 
 
@@ -122,6 +123,17 @@ def _precision(desk: Desk) -> None:
             desk.lost("full_bf16", "it needs mixed_precision = bf16, there too")
     if desk.flag("full_fp16"):
         desk.better("full_fp16", "the adapter stays in fp32: fp16 loses small updates", "Q-T2")
+
+
+def _encoders(desk: Desk) -> None:
+    """How much is encoded at once."""
+    for name, most in (("vae_batch_size", 64), ("text_encoder_batch_size", 1024)):
+        if (count := desk.whole(name)) is None:
+            continue
+        if count > 1:
+            desk.put(name, (f"data.{name}", min(count, most)))
+        else:
+            desk.same(name, "one at a time, as by default")
 
 
 def _words(desk: Desk) -> None:

@@ -70,7 +70,7 @@ class Save(Section):
 
     layout: Literal["kohya", "diffusers"] = "kohya"
     """How the layers are named in adapter files. kohya: as Kohya's scripts do, which most programs read; diffusers: as
-    diffusers and PEFT do, for plain LoRA and without T5's layers, with the scale inside the factors."""
+    diffusers and PEFT do, for LoRA and DoRA, without T5's layers, with the scale inside the factors."""
 
     proof: Literal["every", "final", "off"] = "every"
     """When a written file is loaded again through diffusers on a fresh base, its layers counted, a picture compared."""

@@ -8,13 +8,12 @@ plan     -> Source                micro-batches to batches, while training
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -31,6 +30,7 @@ from impasto.data.examples import scan
 from impasto.data.feed import MEMO, Feed, planned
 from impasto.data.plan import Micro, View, Visit
 from impasto.engine.device import Compute
+from impasto.engine.portions import of_one_size, portions
 from impasto.engine.preview import texts_of
 from impasto.engine.proving import SCENE
 from impasto.errors import DataError, Problem
@@ -45,8 +45,6 @@ from impasto.store import Store
 Tell = Callable[[Event], None]
 MEASURED = 20_221
 """The dice of pictures that are measured. They are not the run's, so that runs of different seeds can be compared."""
-
-T = TypeVar("T")
 VARIANTS = 16
 """Captions with more variants than this are encoded at each visit: keeping them all would not pay."""
 
@@ -126,18 +124,12 @@ class Source:
             return
         views = [(view, self._recipe(view)) for view in self._feed.views()]
         lacking = [view for view, recipe in views if self._store.missing([recipe])]
-        visits = [
-            Visit(each.set, each.example, each.id, 0, each.placement, each.flip, each.color)
-            for each in sorted(lacking, key=_size)
-        ]
-        done = 0
-        with self._encoder() if visits else _nothing():
-            for _, alike in groupby(visits, key=_size):
-                for together in _portions(list(alike), self._config.data.vae_batch_size):
-                    _progress(tell, "encode pictures", done, len(visits))
-                    for visit, found in zip(together, self._encode(together), strict=True):
-                        encodings.kept(self._store, self._recipe(visit), partial(_given, found))
-                    done += len(together)
+        visits = [Visit(each.set, each.example, each.id, 0, each.placement, each.flip, each.color) for each in lacking]
+        with self._encoder() if visits else nullcontext():
+            for done, together in of_one_size(visits, self._config.data.vae_batch_size):
+                _progress(tell, "encode pictures", done, len(visits))
+                for visit, found in zip(together, self._encode(together), strict=True):
+                    encodings.kept(self._store, self._recipe(visit), partial(dict, found))
             self._say_rescued(tell)
 
     def fill_captions(self, tell: Tell) -> None:
@@ -146,12 +138,10 @@ class Source:
             return
         texts = sorted({*self._kept_captions, *self._prompts()})
         unknown = [text for text in texts if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
-        with self._family.lending.words() if unknown else _nothing():
-            done = 0
-            for together in _portions(unknown, self._config.data.text_encoder_batch_size):
+        with self._family.lending.words() if unknown else nullcontext():
+            for done, together in portions(unknown, self._config.data.text_encoder_batch_size):
                 _progress(tell, "encode captions", done, len(unknown))
                 self._keep_states(together)
-                done += len(together)
         if many := sum(self._is_many(*each) for each in self._captioned()):
             text = (
                 f"{many} captions can be more than {VARIANTS} texts each, by shuffling, dropping or choosing; they are "
@@ -164,10 +154,8 @@ class Source:
         """Keep the encoders at hand that are asked at each visit: where some pictures or captions are new each time, or
         words are learnt."""
         pictures = self._store is None or any(pool.live for pool in self._feed.plan.pools)
-        with (
-            self._encoder() if pictures else _nothing(),
-            self._family.lending.words() if self._encodes_words else _nothing(),
-        ):
+        encoders = self._family.lending.words() if self._encodes_words else nullcontext()
+        with self._encoder() if pictures else nullcontext(), encoders:
             yield
             self._say_rescued(tell)
 
@@ -176,9 +164,9 @@ class Source:
 
         Each is encoded by itself, so that a picture does not depend on what else is drawn.
         """
-        if self._learns_words:
-            return {name: self._moved(value) for name, value in self._family.tokenize(list(texts)).items()}
-        return {name: self._moved(value) for name, value in stacked([self._states(text) for text in texts]).items()}
+        learnt = self._learns_words
+        found = self._family.tokenize(list(texts)) if learnt else stacked([self._states(text) for text in texts])
+        return {name: self._moved(value) for name, value in found.items()}
 
     @property
     def _encodes_words(self) -> bool:
@@ -243,19 +231,19 @@ class Source:
 
     def _encode(self, visits: Sequence[Visit]) -> list[dict[str, Tensor]]:
         """Pictures of one size, encoded together."""
-        shown = torch.stack([torch.from_numpy(self._rendered(each)) for each in visits])
+        drawn = [pixels.render(self._pixels(v), v.placement, flip=v.flip, color=v.color) for v in visits]
+        shown = torch.stack([torch.from_numpy(each) for each in drawn])
         with self._one_at_a_time, self._encoder():  # threads decode side by side, and encode in turn
             assert self._vae is not None
             mean, std = self._vae.encode(shown)
         for at, visit in enumerate(visits):
             if not bool(mean[at].isfinite().all() and std[at].isfinite().all()):
-                fix = "check the VAE of the base model; it gives no numbers for this picture"
-                where = str(self._feed.example(visit).path)
+                where, fix = (
+                    str(self._feed.example(visit).path),
+                    "check the VAE of the base; it gives no numbers for this",
+                )
                 raise DataError(Problem("E-IMG-040", "the picture encoder's answer is not finite", where, fix))
         return [{"mean": mean[at], "std": std[at]} for at in range(len(visits))]
-
-    def _rendered(self, visit: Visit) -> pixels.Floats:
-        return pixels.render(self._pixels(visit), visit.placement, flip=visit.flip, color=visit.color)
 
     @contextmanager
     def _encoder(self) -> Iterator[None]:
@@ -366,7 +354,7 @@ class Source:
         found = self._encode_text(joined)
         for at, cond in enumerate(conds):
             own = {name: value[at : at + 1] for name, value in found.items()}
-            encodings.kept(self._store, self._text_recipe(cond), partial(_given, own))
+            encodings.kept(self._store, self._text_recipe(cond), partial(dict, own))
 
     def _text_recipe(self, cond: Conditioning) -> recipes.Recipe:
         return encodings.text_recipe(
@@ -397,20 +385,6 @@ class Source:
         return value.to(self._compute.device)
 
 
-def _size(seen: Visit | View) -> tuple[int, int]:
-    return seen.placement.bucket.width, seen.placement.bucket.height
-
-
-def _portions(all_of_them: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`size` at a time."""
-    return (all_of_them[at : at + size] for at in range(0, len(all_of_them), size))
-
-
-def _given(found: Conditioning) -> Conditioning:
-    """What was made already, for who asks for it to be made."""
-    return found
-
-
 def _loaded(path: Path, id: str, placement: Placement, background: pixels.Background) -> pixels.Pixels:
     found = pixels.load(path, background=background, placement=placement, id=id)
     if isinstance(found, Problem):
@@ -422,8 +396,3 @@ def _progress(tell: Tell, name: str, done: int, total: int) -> None:
     """Tell of it a hundred times at most."""
     if done % max(1, total // 100) == 0:
         tell(events.Phase(name=name, done=done, total=total))
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

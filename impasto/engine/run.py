@@ -131,6 +131,7 @@ class Fleet:
         totals = {}
         for session in list(self._sessions):
             session.card = card
+            _has_names(session.config, card)
             for note in card.notes:
                 session.tell(events.Warned(code=note.code, text=str(note)))
             session.feed = prepare.look(session.config, card, self._store, session.tell)
@@ -280,16 +281,23 @@ def _gauge(session: Session, source: prepare.Source, total: int) -> Gauge:
     return Gauge(held, beside, frozenset(session.feed.measured_at(total)))
 
 
-def _has_layers(config: RunConfig, family: Family) -> None:
-    """Raise ConfigError when blocks or rules do not fit this base, or leave no layer to train."""
-    seats = adapters.seats(config.adapter, trained(config, family.targets()))
-    if not seats:
-        what, fix = "no layer gets an adapter: nothing would be trained", "see `impasto layers` and open some"
-        raise ConfigError(Problem("E-CFG-134", what, "adapter", fix))
-    if config.save.layout == "diffusers" and any(seat.target.encoder == T5 for seat in seats):
+def _has_names(config: RunConfig, card: Card) -> None:
+    """Raise ConfigError when a layer to train has no name in the layout of the files."""
+    if config.save.layout != "diffusers" or "text_encoder_3" not in card.configs:
+        return
+    if any(
+        seat.target.encoder == T5 for seat in adapters.seats(config.adapter, trained(config, families.outline(card)))
+    ):
         what = "T5 is trained, and diffusers loads no adapters of it, so its layout has no names for them"
         fix = 'adapter.rules = [{ match = "^lora_te3_", skip = true }], or save.layout = "kohya"'
         raise ConfigError(Problem("E-CFG-171", what, "save.layout", fix))
+
+
+def _has_layers(config: RunConfig, family: Family) -> None:
+    """Raise ConfigError when blocks or rules do not fit this base, or leave no layer to train."""
+    if not adapters.seats(config.adapter, trained(config, family.targets())):
+        what, fix = "no layer gets an adapter: nothing would be trained", "see `impasto layers` and open some"
+        raise ConfigError(Problem("E-CFG-134", what, "adapter", fix))
 
 
 def member(

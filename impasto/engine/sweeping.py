@@ -21,7 +21,7 @@ from impasto.engine.run import Fleet
 from impasto.engine.session import Session, Show
 from impasto.engine.signals import StopRequest
 from impasto.engine.trainer import Trainer
-from impasto.errors import ConfigError, DivergedError, OutOfMemory, Problem, UserError
+from impasto.errors import ConfigError, DivergedError, LockedError, OutOfMemory, Problem, UserError
 from impasto.events import EventLog
 from impasto.families import detect
 from impasto.families.detect import Card
@@ -49,6 +49,9 @@ def sweep(
     """
     plan = folder.plan()
     runs = expand.runs(plan)
+    if [each.name for each in runs] != list(folder.state().runs):
+        fix = "undo the change, or sweep anew under another name"
+        raise LockedError(Problem("E-SWP-003", "it was begun with other settings", str(folder.settings), fix))
     stop, store = StopRequest(), Store(cache or default_root(os.environ))
     failures: list[UserError] = []
     with stop.listening(), folder.hold():

@@ -65,6 +65,15 @@ def outline(card: Card | None) -> list[Target]:
     return _layers(card.family if card else "sd1", shapes.modules(card))
 
 
+def published(family: str | None) -> list[Target]:
+    """The layers of a family as it was published, where one model stands for it: Stable Diffusion 1.x, 2.x and XL;
+    for any other, those of 1.x."""
+    from impasto.families import detect, shapes
+
+    known: Name = "sdxl" if family == "sdxl" else "sd2" if family == "sd2" else "sd1"
+    return _layers(known, shapes.of(detect.packaged(known)))
+
+
 def _layers(family: Name, modules: Modules) -> list[Target]:
     from impasto.families import targets
 

@@ -92,13 +92,18 @@ class SweepFolder:
                 fix = f"go on with it: `impasto sweep {plan.folder}`; or give this one another name=…"
                 raise LockedError(Problem("E-SWP-003", what, str(plan.folder), fix))
             return folder
-        if plan.folder.exists() and (not plan.folder.is_dir() or any(plan.folder.iterdir())):
+        if plan.folder.exists() and not folder._is_free():
             fix = "give the sweep another name=…"
             raise LockedError(Problem("E-RUN-002", "there is something here already", str(plan.folder), fix))
         files.make_folder(plan.folder)
         folder.write(State(runs=tuple(each.name for each in runs)))
         files.write(folder.settings, text.encode())  # last: with it, it is a sweep
         return folder
+
+    def _is_free(self) -> bool:
+        """Whether nothing is there but what a start that was killed has left."""
+        own = self._state.name
+        return self.path.is_dir() and all(each.name == own or files.is_temporary(each) for each in self.path.iterdir())
 
     @classmethod
     def open(cls, path: Path) -> SweepFolder:

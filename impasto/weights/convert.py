@@ -1,4 +1,4 @@
-"""Plain LoRA files of all programs in the names of Kohya's scripts, or in those of diffusers and PEFT."""
+"""LoRA files of all programs in the names of Kohya's scripts, or in those of diffusers and PEFT."""
 
 from __future__ import annotations
 
@@ -32,23 +32,24 @@ class Converted:
 
 
 def convert(path: Path, out: Path, to: To, *, base: str | None = None) -> Converted:
-    """Write the plain LoRA at `path` in another layout; every number of its factors stays the same to the bit, but for
+    """Write the LoRA at `path` in another layout; every number of its factors stays the same to the bit, but for
     parts of one layer that have several scales.
 
     Raises ModelFileError for other kinds, which diffusers does not read, and for layers that the base has not.
     """
     card = None if base is None else detect.look(Model(path=base))
     with stream.opened(path) as reader, stream.spooled(out, stream.precision_of(reader.head)) as spool:
-        found = _found(reader, layouts.find(path, reader.head.tensors, reader.head.metadata, families.outline(card)))
+        targets = families.outline(card) if card else layouts.published(reader.head)
+        found = _found(reader, layouts.find(path, reader.head.tensors, reader.head.metadata, targets))
         if to == "diffusers":
             return _to_diffusers(reader, found, spool, out, card.denoiser if card else "unet")
         return _to_kohya(reader, found, spool, out)
 
 
 def _found(reader: Reader, found: Found) -> Found:
-    """Every layer must be a plain LoRA's."""
-    if strange := [name for name in found.layers if not deltas.is_plain(found.kinds(name))]:
-        what = f"{shown(strange[0])} is no layer of a plain LoRA, and only these have the same meaning in all layouts"
+    """Every layer must be a LoRA's, with lengths (DoRA) or without."""
+    if strange := [name for name in found.layers if not deltas.is_plain(found.kinds(name) - {"dora_scale"})]:
+        what = f"{shown(strange[0])} is no layer of a LoRA, and only these have the same meaning in all layouts"
         fix = "make it one with `impasto weights resize`, if its kind allows"
         raise ModelFileError(Problem("E-MOD-051", what, str(reader.path), fix))
     if not found.layers:
@@ -62,14 +63,15 @@ def _to_diffusers(reader: Reader, found: Found, spool: Spool, out: Path, denoise
     for name in found.layers:
         held = found.held(name, reader.tensor)
         try:
-            for module, down, up, alpha in diffusers_layout.cut(found.targets[name], held, denoiser, fold=False):
-                spool.add(module.down, down, as_is=True)
-                spool.add(module.up, up, as_is=True)
-                sizes.setdefault(module.part, {})[module.module] = (len(down), alpha)
+            for module, tensors, alpha in diffusers_layout.cut(found.targets[name], held, denoiser, fold=False):
+                for key, value in tensors.items():
+                    spool.add(key, value, as_is=True)
+                sizes.setdefault(module.part, {})[module.module] = (len(tensors[module.down]), alpha)
         except ValueError as error:
             fix = "train without T5: an adapter rule with `skip` for lora_te3"
             raise ModelFileError(Problem("E-MOD-051", str(error), str(reader.path), fix)) from None
-    spool.commit(_noted(reader, "diffusers") | {peft.KEY: peft.written(sizes)})
+    lengths = any("dora_scale" in found.kinds(name) for name in found.layers)
+    spool.commit(_noted(reader, "diffusers") | {peft.KEY: peft.written(sizes, lengths=lengths)})
     return Converted(out, len(found.layers), [])
 
 
@@ -80,6 +82,8 @@ def _to_kohya(reader: Reader, found: Found, spool: Spool, out: Path) -> Converte
         spool.add(f"{name}.alpha", _alpha(float(held["alpha"]), down.dtype), as_is=True)
         spool.add(f"{name}.lora_down.weight", down, as_is=True)
         spool.add(f"{name}.lora_up.weight", held["lora_up.weight"], as_is=True)
+        if "dora_scale" in held:
+            spool.add(f"{name}.dora_scale", held["dora_scale"], as_is=True)
     spool.commit(_noted(reader, "kohya"))
     untold = sum(found.untold(name) for name in found.layers)
     remark = f"the file tells no alpha for {untold} layers; it was taken to be the rank, as diffusers does"

@@ -73,14 +73,16 @@ class Opened:
 
 
 def opened(reader: Reader, targets: Iterable[Target] | None) -> Opened:
-    """The layers of an adapter file: of the base with these layers in whichever layout, without one in Kohya's.
+    """The layers of an adapter file: in whichever layout, of the base with these layers. Without one, Kohya's names are
+    taken as they are, and others for those of the published family.
 
     Raises ModelFileError when there is anything else in it.
     """
-    if targets is None:
+    found = _adapter(reader)
+    if targets is None and found.layout in ("kohya", "lycoris", "unknown"):
         found = _kohya(reader)
         return Opened(reader, {name: set(each) for name, each in found.layers.items()})
-    _adapter(reader)
+    targets = layouts.published(reader.head) if targets is None else targets
     own = layouts.find(reader.path, reader.head.tensors, reader.head.metadata, targets)
     return Opened(reader, {name: own.kinds(name) for name in own.layers}, own)
 
@@ -106,10 +108,6 @@ def _adapter(reader: Reader) -> recognise.Layers:
 
 def _kohya(reader: Reader) -> recognise.Layers:
     found = _adapter(reader)
-    if found.layout in ("diffusers", "peft", "original"):
-        what = "has the names of another layout than Kohya's for its layers"
-        fix = f"name its base with --base, or first `impasto weights convert {reader.path.name} --to kohya`"
-        raise ModelFileError(Problem("E-MOD-050", what, str(reader.path), fix))
     if found.unknown or found.layout != "kohya":
         strange = found.unknown[0] if found.unknown else next(iter(found.layers))
         what = f"has {shown(strange)}, which is in no adapter that can be worked on here"

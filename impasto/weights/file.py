@@ -23,7 +23,7 @@ Named: TypeAlias = Sequence[tuple[str, Tensor]]
 DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WORDS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 
-EXACT = (".dora_scale", ".rescale")
+EXACT = (".dora_scale", ".rescale", ".lora_magnitude_vector.weight")
 """Tensors that whole rows of the base are multiplied by: rounding them would move every number of it."""
 
 LEGACY = slice(0x100000, 0x110000)

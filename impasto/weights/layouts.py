@@ -22,12 +22,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from impasto import families
 from impasto.adapters.targets import Target
 from impasto.errors import ModelFileError, Problem
 from impasto.families.names import T5
 from impasto.families.single_file import halves_swapped
 from impasto.weights import file, peft, recognise
-from impasto.weights.header import shown
+from impasto.weights.header import Header, shown
 
 ALIKE = {
     "lora_A.weight": "lora_down.weight", "lora_A.default.weight": "lora_down.weight",
@@ -108,9 +109,8 @@ class Found:
 
     def _read(self, source: Source, get: Get) -> dict[str, Tensor]:
         held = {kind: get(name) for kind, name in source.tensors.items()}
-        if "dora_scale" in held and held["dora_scale"].ndim == 1:
-            up = held.get("lora_up.weight", held["dora_scale"][:, None])
-            held["dora_scale"] = held["dora_scale"].reshape(-1, *[1] * (up.ndim - 1))
+        if "lora_magnitude" in source.tensors.get("dora_scale", "") and FACTORS[1] in held:
+            held["dora_scale"] = held["dora_scale"].reshape(-1, *[1] * (held[FACTORS[1]].ndim - 1))
         if "alpha" not in held and FACTORS[0] in held:
             rank = len(held[FACTORS[0]])
             told = _told(self.told, source.called, rank)
@@ -125,6 +125,12 @@ def load(path: Path, targets: Iterable[Target]) -> dict[str, dict[str, Tensor]]:
     """
     tensors, metadata = file.load(path)
     return find(path, tensors, metadata, targets).all(tensors.__getitem__)
+
+
+def published(head: Header) -> list[Target]:
+    """The layers of the family that a file tells by its names and shapes, as that was published."""
+    found = recognise.adapter({name: entry.shape for name, entry in head.tensors.items()})
+    return families.published(recognise.adapter_family(found)[0] if found else None)
 
 
 def find(path: Path, names: Iterable[str], metadata: Mapping[str, str], targets: Iterable[Target]) -> Found:

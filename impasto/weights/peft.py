@@ -84,8 +84,9 @@ def told(path: Path, metadata: Mapping[str, str]) -> Told:
     return Told(path, found)
 
 
-def written(layers: Mapping[str, Mapping[str, tuple[int, float]]]) -> str:
-    """`lora_adapter_metadata` for the rank and alpha of each layer of each part, by its dotted path."""
+def written(layers: Mapping[str, Mapping[str, tuple[int, float]]], *, lengths: bool = False) -> str:
+    """`lora_adapter_metadata` for the rank and alpha of each layer of each part, by its dotted path; with `lengths`,
+    they are of DoRA."""
     values: dict[str, object] = {}
     for part, sizes in layers.items():
         rank = _commonest([rank for rank, _ in sizes.values()])
@@ -98,6 +99,7 @@ def written(layers: Mapping[str, Mapping[str, tuple[int, float]]]) -> str:
             f"{part}.alpha_pattern": {path: each for path, (_, each) in sizes.items() if each != alpha},
             f"{part}.target_modules": sorted(sizes),
         }
+        values |= {f"{part}.use_dora": True} if lengths else {}
     return json.dumps(values, sort_keys=True)
 
 

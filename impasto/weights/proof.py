@@ -1,9 +1,10 @@
 """The proof of a file: diffusers' own loader opens it on a base nobody rides on, counts layers, draws a picture.
 
-diffusers reads plain LoRA and nothing else: it refuses the other kinds, and of DoRA it takes the LoRA and leaves out
-the lengths without a word (0.42). Those files are read again by our own reader, merged into such a base layer by layer
-as each computes, and the proof says so. So it is with files in Kohya's layout for the families of which diffusers reads
-its own layout alone; in that one, plain LoRA of every family is put to its loader, on diffusers' own denoiser.
+diffusers reads plain LoRA and nothing else: it refuses the other kinds, and of DoRA in Kohya's layout it takes the LoRA
+and leaves out the lengths without a word (0.42). Those files are read again by our own reader, merged into such a base
+layer by layer as each computes, and the proof says so. So it is with files in Kohya's layout for the families of which
+diffusers reads its own layout alone; in that one, LoRA and DoRA of every family are put to its loader, on diffusers'
+own denoiser.
 """
 
 from __future__ import annotations
@@ -224,10 +225,10 @@ class _Base:
                 continue
             modules = diffusers_layout.modules(self.targets[name], self.denoiser)
             for module, spot in zip(modules, self.spots[name], strict=True):
-                expected |= {module.down, module.up}
+                expected |= {module.down, module.up, module.length}
                 if not {module.down, module.up} <= tensors.keys():
                     found[name] = "is not in the file"
-                elif why := _taken(spot, tensors[module.down], tensors[module.up], 1.0):
+                elif why := _taken(spot, tensors[module.down], tensors[module.up], 1.0, tensors.get(module.length)):
                     found[name] = why
         return found | {name: FOREIGN for name in sorted(tensors.keys() - expected)}
 
@@ -252,7 +253,7 @@ class _Base:
         return _taken(spot, down, up, float(alpha) / len(down))
 
 
-def _taken(spot: _Spot, down: Tensor, up: Tensor, wanted: float) -> str | None:
+def _taken(spot: _Spot, down: Tensor, up: Tensor, wanted: float, lengths: Tensor | None = None) -> str | None:
     """Why diffusers did not take these factors over; None if it did."""
     from peft.tuners.lora import LoraLayer
 
@@ -261,6 +262,8 @@ def _taken(spot: _Spot, down: Tensor, up: Tensor, wanted: float) -> str | None:
         return "was passed over"
     if not (_same(layer.lora_A[ADAPTER].weight, down) and _same(layer.lora_B[ADAPTER].weight, up)):
         return "got other numbers"
+    if lengths is not None and not _same(layer.lora_magnitude_vector[ADAPTER].weight, lengths):
+        return "got other lengths"
     if not math.isclose(scale := layer.scaling[ADAPTER], wanted, rel_tol=1e-6):
         return f"is scaled by {scale:.6g} in place of {wanted:.6g}"
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from impasto.weights import deltas, stream
+from impasto.weights import deltas, peft, stream
 from impasto.weights.deltas import Delta
 from impasto.weights.file import DTYPES
 from impasto.weights.low_rank import Product, Rule, decompose
@@ -17,8 +17,8 @@ from impasto.weights.report import Line, Report
 from impasto.weights.stream import Spool
 
 NETWORK = ("ss_network_dim", "ss_network_alpha", "ss_network_module", "ss_network_args")
-SINCE = "sshs_"
-"""Begins the keys that hold hashes of the tensors, which are others now."""
+SINCE = ("sshs_", peft.KEY)
+"""Begin the keys that hold hashes of the tensors, which are others now, or tell of their alphas."""
 
 
 def resize(path: Path, out: Path, rule: Rule, *, base: str | None = None) -> Report:

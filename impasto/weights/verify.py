@@ -12,6 +12,7 @@ import numpy as np
 from impasto.errors import ModelFileError, Problem
 from impasto.weights import header, recognise
 from impasto.weights.header import NUMPY, Header, shown
+from impasto.weights.inspect import SAID
 from impasto.weights.recognise import FAMILIES, Layers
 
 READ = ("F32", "F16", "BF16")
@@ -158,8 +159,9 @@ def _on(path: Path, head: Header, base: str) -> Iterator[Problem]:
         found = layouts.find(path, head.tensors, head.metadata, families.outline(card))
     except ModelFileError as error:
         family, _ = recognise.adapter_family(_adapter(head))
-        if family and family != card.family and [each.code for each in error.problems] == ["E-MOD-040"]:
-            what = f"is for {FAMILIES[family]}, and the base is {FAMILIES[card.family]}"
+        own = SAID[card.called.version]
+        if family and family != own and [each.code for each in error.problems] == ["E-MOD-040"]:
+            what = f"is for {FAMILIES[family]}, and the base is {FAMILIES[own]}"
             yield Problem("E-MOD-040", what, str(path), "use it with the base it was trained on")
         else:
             yield from error.problems

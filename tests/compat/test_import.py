@@ -104,6 +104,17 @@ def test_a_value_out_of_range_is_left_out_with_the_reason() -> None:
     assert made.config.model.clip_skip == 1
 
 
+@pytest.mark.parametrize("algo", ["locon", "loha", "full", "diag-oft"])
+def test_flux_has_no_convolutions_to_open(algo: str) -> None:
+    """LyCORIS opens all of them where nothing is said; in FLUX.1 there are none, and its blocks are open anyway."""
+    words = ("--network_module", "lycoris.kohya", "--network_dim", "8", "--network_args", f"algo={algo}", "conv_dim=4")
+    given = ("accelerate", "launch", "flux_train_network.py", *words)
+    made = translate(reading.of_words(given, "line", Path.cwd()), exact=False)
+    adapter = made.config.adapter
+    assert not adapter.opens_convolutions
+    assert adapter.layers == "attention-mlp"
+
+
 def test_unknown_words_are_listed_with_the_nearest_name() -> None:
     assert _what(_line("--netwrk_dim", "8"), "--netwrk_dim") == (
         "unknown", "unknown there too; the nearest name is network_dim",

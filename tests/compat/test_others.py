@@ -17,7 +17,7 @@ from impasto.errors import ConfigError
 from tests.compat import examples
 
 OTHERS = [each for each in examples.FILES if each.parent.name in ("onetrainer", "aitoolkit")]
-ODD = ["", None, False, True, 0, 1, 0.5, -3, "1", "0.5", "text", "2,3", "NONE", [], ["a"], {}]
+ODD = ["", None, False, True, 0.5, -3, "1", "text", "2,3", [], ["a"]]
 
 
 @pytest.fixture(autouse=True)
@@ -54,13 +54,13 @@ def test_every_value_of_a_file_is_told_of(path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ODD, ids=repr)
-@pytest.mark.parametrize("kind", [*onetrainer.BASES, "WUERSTCHEN_2"])
+@pytest.mark.parametrize("kind", ["STABLE_DIFFUSION_15", "STABLE_DIFFUSION_XL_10_BASE", "FLUX_DEV_1", "WUERSTCHEN_2"])
 def test_any_value_of_any_name_of_onetrainer_is_told_of(value: object, kind: str) -> None:
     _any_value("onetrainer", value, lambda values: onetrainer.read({**values, "model_type": kind}, "form.json"))
 
 
 @pytest.mark.parametrize("value", ODD, ids=repr)
-@pytest.mark.parametrize("base", ["sdxl", "sd1", "sd3", "flux", "wan21"])
+@pytest.mark.parametrize("base", ["sdxl", "sd3", "flux", "wan21"])
 def test_any_value_of_any_name_of_aitoolkit_is_told_of(value: object, base: str) -> None:
     def read(values: dict[str, Any]) -> Any:
         values.setdefault("model", {})["arch"] = base
@@ -202,3 +202,10 @@ def test_an_import_of_yaml_leaves_torch_alone() -> None:
     code = "import sys; from impasto.__main__ import main as run; run(['import', 'aitoolkit/flux.yaml'])"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_parts_that_older_files_name_otherwise_are_told_of() -> None:
+    made = _onetrainer(model_type="FLUX_DEV_1", prior={"train": True, "learning_rate": 1e-4})
+    assert {"prior.train", "prior.learning_rate"} <= {each.name for each in made.of("lost")}
+    made = _process("    train: {train_text_encoder: true}\n    model: {is_flux: true}")
+    assert _what(made, "train.train_text_encoder")[0] == "lost"

@@ -56,7 +56,21 @@ def test_diffusers_opens_its_own_layout_and_draws_what_training_drew(base: Path,
     assert told_first == [f"{count} of {count} layers begin as in anna.safetensors"]
 
 
-@pytest.mark.parametrize("kind", ["loha", "full", "dora", "norms"])
+@pytest.mark.parametrize("family", ["sd1", "flux"], indirect=True)
+def test_so_it_is_with_dora(base: Path, family: str) -> None:
+    conv = {"conv_rank": 2} if family == "sd1" else {}
+    run = config(
+        base, forks.pictures(base.parent / "few", 1), "dora", adapter=lora(family, decompose=True, **conv), save=SAVE
+    )
+    (folder,) = impasto.train(run, cache=base.parent / "cache")
+    proof = told(folder, events.Proven)[-1]
+    assert (proof.reader, proof.matched) == ("diffusers", proof.expected)
+    assert proof.difference <= 1 / 255
+    tensors, _ = file.load(folder / "dora.safetensors")
+    assert len([name for name in tensors if name.endswith(".lora_magnitude_vector.weight")]) == len(tensors) // 3
+
+
+@pytest.mark.parametrize("kind", ["loha", "full", "norms"])
 def test_what_the_layout_cannot_hold_is_refused_before_anything_is_read(tmp_path: Path, kind: str) -> None:
     run = config(tmp_path, forks.pictures(tmp_path / "pictures", 1), kind, adapter=KINDS[kind], save=SAVE)
     with pytest.raises(ConfigError, match="E-CFG-170"):
@@ -65,6 +79,6 @@ def test_what_the_layout_cannot_hold_is_refused_before_anything_is_read(tmp_path
 
 @pytest.mark.parametrize("family", ["flux"], indirect=True)
 def test_t5_has_no_place_in_it(base: Path) -> None:
-    run = config(base, forks.pictures(base.parent / "few", 1), "t5", adapter={"rank": 2}, save=SAVE)
+    run = config(base, forks.pictures(base.parent / "one", 1), "t5", adapter={"rank": 2}, save=SAVE)
     with pytest.raises(ConfigError, match=r"E-CFG-171.*lora_te3_"):
         impasto.train(run, cache=base.parent / "cache")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from impasto.adapters.lora import LoraLayer
 from impasto.adapters.riders import Route
 from impasto.engine.device import Compute
 from impasto.engine.trainer import Trainer, draw
@@ -42,6 +43,39 @@ def test_1_alone_or_in_company_four_members_end_alike(tiny_base: Path) -> None:
     together = train(base, [member(base, each) for each in FOUR], 8)
     for a, b in zip(alone, together, strict=True):
         assert farthest(a, b) < 1e-4  # Adam magnifies rounding where a gradient is near zero
+
+
+def test_1_like_members_in_one_product_learn_as_if_they_took_turns(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alike = [
+        config(seed=rank, adapter={"rank": rank, "alpha": alpha}) for rank, alpha in ((2, 1.0), (8, 8.0), (4, 2.0))
+    ]
+    stacked, took = LoraLayer.stacked, []
+
+    def counting(*args: Any) -> Any:
+        took.append(found := stacked(*args))
+        return found
+
+    def gradients() -> list[dict[str, torch.Tensor]]:
+        base = family(tiny_base)
+        trainer, members = Trainer(base, Compute(fleets.CPU, torch.float32)), [member(base, each) for each in alike]
+        for each in members:
+            trainer.add(each)
+            with torch.no_grad():  # as after some steps: at the start `up` is zero and `down` learns nothing
+                for name, value in each.adapter.named_parameters():
+                    if "lora_up" in name:
+                        value.copy_(torch.linspace(-0.1, 0.1, value.numel()).view(value.shape))
+        trainer._forward_backward([part for each in members for part in draw(each)])
+        return [{name: value.grad.clone() for name, value in each.adapter.named_parameters()} for each in members]
+
+    monkeypatch.setattr(LoraLayer, "stacked", counting)
+    together = gradients()
+    assert sum(each is not None for each in took) > 20
+    monkeypatch.setattr(LoraLayer, "stacked", lambda *_: None)
+    for a, b in zip(gradients(), together, strict=True):
+        assert farthest(a, b) < 1e-6
+        assert any(value.abs().max() > 1e-4 for value in a.values())
 
 
 UNEVEN: dict[str, Any] = {"count": 3, "sides": (8, 12, 8)}

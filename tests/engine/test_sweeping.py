@@ -13,7 +13,7 @@ from impasto import events
 from impasto.engine import run, session
 from impasto.engine.sweeping import sweep
 from impasto.engine.trainer import Trainer
-from impasto.errors import ConfigError
+from impasto.errors import ConfigError, LockedError
 from impasto.sweeps import expand
 from tests.engine import forks, sweeps
 from tests.engine.fleets import farthest
@@ -98,6 +98,9 @@ def test_halving_without_anything_to_compare_by_is_refused(tiny_base: Path, pict
     file = sweeps.settings(tmp_path, tiny_base, pictures)
     folder = sweeps.begun(file, ["adapter.rank=2,4", "data.sets.1=", "sweep.halving.eta=2"])
     with pytest.raises(ConfigError, match="E-SWP-006"):
+        sweep(folder, cache=tmp_path / "cache")
+    folder.settings.write_text(folder.settings.read_text().replace("[2, 4]", "[2, 8]"))
+    with pytest.raises(LockedError, match="E-SWP-003"):
         sweep(folder, cache=tmp_path / "cache")
 
 

@@ -58,6 +58,6 @@ def test_a_run_that_ends_in_pure_noise_trains_draws_and_is_proven(tiny_base: Pat
 def test_an_objective_the_base_cannot_have_is_refused_before_any_picture_is_encoded(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine.prepare.Source, "fill", lambda *_: pytest.fail("pictures were encoded"))
+    monkeypatch.setattr(engine.prepare, "fill", lambda *_: pytest.fail("pictures were encoded"))
     with pytest.raises(ConfigError, match=r"E-CFG-124 objective\.v_like"):
         impasto.train(settings(tiny_base, tmp_path, v_like=0.1), cache=tmp_path / "cache")

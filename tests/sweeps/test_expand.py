@@ -108,6 +108,8 @@ def test_a_sweeps_folder_says_all_and_its_file_means_the_same(file: str) -> None
     with pytest.raises(LockedError, match="E-SWP-003"):
         SweepFolder.create(expand.read(file, ["adapter.rank=4,8"]), runs)
     assert folder.state().runs == tuple(each.name for each in runs)
+    folder.settings.unlink()  # as a kill leaves it between the two files
+    assert SweepFolder.create(plan, runs).plan().sweep == plan.sweep
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+import impasto
+from impasto.__main__ import main
 from impasto.sweeps.axes import Axis
 from impasto.sweeps.report import Row, difference, effects, recommended
+from tests.engine import forks, sweeps
 
 
 def row(rank: int, rate: float, seed: int, loss: float | None, step: int = 100) -> Row:
@@ -49,3 +55,25 @@ def test_the_recommendation_is_the_least_mean_loss_of_those_trained_furthest_and
     assert alone is not None
     assert "stopped before" in alone.reason
     assert recommended([row(4, 0.1, 0, None)]) is None
+
+
+def test_a_sweep_from_python_and_its_report_on_the_command_line(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    forks.pictures(tmp_path / "held", 2)
+    file = sweeps.settings(tmp_path, tiny_base, forks.pictures(tmp_path / "pictures"), steps=2)
+    folder = impasto.sweep(file, ["adapter.rank=2,4"])
+    assert main(["sweep", "report", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert "small: 2 runs, 4 of 4 (100%) steps trained" in told
+    assert "adapter.rank" in told
+    assert "one pair of runs does not tell whether that is luck" in told
+    assert main(["sweep", str(folder)]) == 0  # finished: nothing to train, the same report
+    assert told.splitlines()[-1] in capsys.readouterr().out
+    assert main(["sweep", "report", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["stage"] for each in found["rows"]] == ["finished", "finished"]
+    assert found == json.loads((folder / "report.json").read_text())
+    assert main(["sweep", "report", str(tmp_path)]) == 2
+    assert "E-SWP-004" in capsys.readouterr().err

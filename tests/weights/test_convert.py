@@ -18,10 +18,13 @@ from impasto.families.config import Model
 from impasto.families.family import Family
 from impasto.families.sd import Modules
 from impasto.weights import file, header, layouts, peft
+from impasto.weights.combine import combine
 from impasto.weights.convert import convert
 from impasto.weights.diffusers_layout import Module, modules
 from impasto.weights.inspect import inspect
+from impasto.weights.low_rank import Rule
 from impasto.weights.merge import by_layer
+from impasto.weights.resize import resize
 from tests.weights.adapters import saved
 from tests.weights.listings import listing
 
@@ -30,6 +33,14 @@ LORA = Lora(rank=4, alpha=3.0, conv_rank=2, conv_alpha=1.0)
 
 def payload(path: Path) -> bytes:
     return path.read_bytes()[header.read(path).start :]
+
+
+def test_dora_goes_there_and_back_with_its_lengths(tmp_path: Path, tiny_base: Path, tiny_family: Family) -> None:
+    own = saved(tmp_path / "a.safetensors", Lora(rank=2, conv_rank=2, decompose=True), tiny_family.targets())
+    there, back = tmp_path / "b.safetensors", tmp_path / "c.safetensors"
+    convert(own, there, "diffusers", base=str(tiny_base))
+    convert(there, back, "kohya", base=str(tiny_base))
+    assert payload(back) == payload(own)
 
 
 @pytest.fixture
@@ -170,13 +181,13 @@ def test_alphas_that_cannot_be_understood_are_refused(tmp_path: Path, told: str)
         inspect(tmp_path / "a.safetensors")
 
 
-KINDS: list[Config] = [Loha(rank=2), Lora(rank=2, decompose=True)]
+KINDS: list[Config] = [Loha(rank=2), Lora(rank=2, train_norm=True)]
 
 
-@pytest.mark.parametrize("config", KINDS, ids=["loha", "dora"])
+@pytest.mark.parametrize("config", KINDS, ids=["loha", "norms"])
 def test_other_kinds_are_not_converted(tmp_path: Path, tiny_base: Path, tiny_family: Family, config: Config) -> None:
     path = saved(tmp_path / "a.safetensors", config, tiny_family.targets())
-    with pytest.raises(ModelFileError, match=r"E-MOD-051 .*plain LoRA"):
+    with pytest.raises(ModelFileError, match=r"E-MOD-051 .*no layer of a LoRA"):
         convert(path, tmp_path / "b.safetensors", "diffusers", base=str(tiny_base))
 
 
@@ -228,3 +239,31 @@ def test_a_name_that_two_text_encoders_share_is_not_guessed(tmp_path: Path) -> N
     file.write(tmp_path / "a.safetensors", tensors, {}, "fp32")
     with pytest.raises(ModelFileError, match=r"E-MOD-040 .*no place"):
         convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "kohya", base=str(base))
+
+
+def test_a_file_of_published_xl_needs_no_base(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    wide = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    word = "text_encoder_2.text_model.encoder.layers.31.mlp.fc2"
+    tensors = {
+        f"{name}.{end}.weight": torch.ones(shape)
+        for name, sides in ((wide, (2048, 640)), (word, (5120, 1280)))
+        for end, shape in (("lora_A", (2, sides[0])), ("lora_B", (sides[1], 2)))
+    }
+    file.write(path, tensors, {}, "fp32")
+    convert(path, out, "kohya")
+    assert by_layer(file.load(out)[0]).keys() == {
+        "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k",
+        "lora_te2_text_model_encoder_layers_31_mlp_fc2",
+    }
+
+
+def test_resize_and_merge_take_it_as_they_take_kohyas(kohya: Path, tiny_base: Path) -> None:
+    other, base = kohya.with_name("b.safetensors"), str(tiny_base)
+    convert(kohya, other, "diffusers", base=base)
+    for name, path in (("one", kohya), ("two", other)):
+        resize(path, kohya.with_name(f"{name}.safetensors"), Rule(rank=1), base=base)
+        combine([(path, 0.5), (kohya, 1.0)], kohya.with_name(f"{name}-sum.safetensors"), None, base=base)
+    assert payload(kohya.with_name("one.safetensors")) == payload(kohya.with_name("two.safetensors"))
+    assert payload(kohya.with_name("one-sum.safetensors")) == payload(kohya.with_name("two-sum.safetensors"))
+    assert peft.KEY not in header.read(kohya.with_name("two.safetensors")).metadata

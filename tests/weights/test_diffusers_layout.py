@@ -15,14 +15,16 @@ from impasto.adapters.adapter import Adapter
 from impasto.adapters.config import Lora
 from impasto.adapters.riders import Riders, Route
 from impasto.adapters.targets import Target
-from impasto.families import mmdit
-from impasto.families.targets import sd3_targets
+from impasto.families import flux_names, flux_shape, mmdit, sd3_names
+from impasto.families.single_file import UNET
+from impasto.families.targets import flux_targets, sd3_targets
 from impasto.families.tiny import byte_tokenizer
-from impasto.weights.diffusers_layout import written
+from impasto.weights.diffusers_layout import cut, written
 from impasto.weights.layouts import find
 from impasto.weights.merge import by_layer, merge
 from tests.families.test_mmdit import denoiser
 from tests.families.test_sd3_text import clip
+from tests.weights.listings import listing
 
 MEASURES = {"qk_norm": "rms_norm", "dual_attention_layers": (0, 1)}
 
@@ -123,3 +125,34 @@ def test_there_and_back_is_the_same_to_the_bit() -> None:
     for target, held in before:
         assert after[target.name].keys() == held.keys()
         assert all(torch.equal(after[target.name][kind], value) for kind, value in held.items())
+
+
+PUBLISHED = ("flux1-dev", "sd3-medium", "sd35-medium", "sd35-large")
+
+
+@pytest.mark.parametrize("version", PUBLISHED)
+def test_every_layer_of_a_published_denoiser_has_diffusers_own_name_and_shape(version: str) -> None:
+    from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
+
+    original = listing(f"{version}.original")
+    with torch.device("meta"):
+        if version == "flux1-dev":
+            plain = FluxTransformer2DModel.from_config(flux_names.measures(original))
+            targets = flux_targets(flux_shape.join(plain), {})
+        else:
+            plain = SD3Transformer2DModel.from_config(sd3_names.measures(original, UNET).config())
+            targets = sd3_targets(mmdit.join(plain), {})
+        found = {}
+        for target in targets:
+            rows, *inside = target.layer.weight.shape
+            held = {"lora_down.weight": torch.empty(1, *inside), "lora_up.weight": torch.empty(rows, 1)}
+            for module, tensors, _ in cut(target, held, "transformer", fold=True):
+                name, down, up = module.down.removesuffix(".lora_A.weight"), tensors[module.down], tensors[module.up]
+                assert name not in found
+                found[name] = (len(up), *down.shape[1:])
+    wanted = {
+        f"transformer.{name.removesuffix('.weight')}": shape
+        for name, shape in listing(f"{version}.diffusers.transformer").items()
+        if name.endswith(".weight") and len(shape) > 1
+    }
+    assert found == wanted

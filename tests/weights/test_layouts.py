@@ -14,9 +14,11 @@ from impasto.adapters.targets import Target
 from impasto.errors import ModelFileError
 from impasto.families import detect, tiny
 from impasto.families.config import Model
+from impasto.families.targets import flux_targets
 from impasto.weights import file, peft
 from impasto.weights.inspect import inspect
 from impasto.weights.layouts import find, load, spellings
+from tests.families.test_flux_shape import encoders, full_size
 
 Tensors = dict[str, Tensor]
 Made = tuple[Tensors, dict[str, Tensor]]
@@ -142,23 +144,32 @@ def test_x_labs_files_add_what_diffusers_makes_of_them(tmp_path: Path, flux: dic
     assert not single[96:].any()
 
 
-def test_kohyas_double_blocks_add_what_diffusers_makes_of_them(tmp_path: Path, flux: dict[str, Target]) -> None:
+def test_kohyas_files_for_the_published_flux_add_what_diffusers_makes_of_them() -> None:
     from diffusers.loaders.lora_conversion_utils import _convert_kohya_flux_lora_to_diffusers
 
+    targets = flux_targets(full_size("flux1-dev"), {1: encoders()[1]})
     tensors: Tensors = {}
-    for name, target in flux.items():
-        if "double_blocks" in name or "lora_te1" in name:
-            down, up = pair(*target.layer.weight.shape)
-            tensors |= {
-                f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": torch.tensor(0.5)
-            }  # fmt: skip
+    for target in targets:
+        down, up = pair(*target.layer.weight.shape)
+        alpha = 2.0 if "final_layer" in target.name else 0.5  # of the last layer's, diffusers takes none
+        tensors |= {
+            f"{target.name}.lora_down.weight": down, f"{target.name}.lora_up.weight": up,
+            f"{target.name}.alpha": torch.tensor(alpha),
+        }  # fmt: skip
     theirs = _convert_kohya_flux_lora_to_diffusers({name: each.clone() for name, each in tensors.items()})
-    old = {"to_q_lora": "q_proj", "to_k_lora": "k_proj", "to_v_lora": "v_proj", "to_out_lora": "out_proj"}
-    assert any(each in name for name in theirs for each in old)  # as its first versions called them
-    wanted = added(tmp_path / "theirs.safetensors", {name: each.clone() for name, each in theirs.items()}, flux)
-    found = added(tmp_path / "a.safetensors", tensors, flux)
-    assert len(found) == 2 * 10 + 12
-    same(found, wanted)
+    assert any(".to_q_lora." in name for name in theirs)  # text encoders as its first versions called them
+    one, other = (find(Path("x"), each, {}, targets) for each in (tensors, theirs))
+    assert one.layers.keys() == other.layers.keys() == {target.name for target in targets}
+    for name in one.layers:
+        found = [_probed(each.held(name, held.__getitem__)) for each, held in ((one, tensors), (other, theirs))]
+        torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+
+
+def _probed(held: dict[str, Tensor]) -> Tensor:
+    """What a layer adds for one input: the whole of it would be large."""
+    down, up = held["lora_down.weight"], held["lora_up.weight"]
+    probe = torch.randn(down.shape[1], generator=torch.Generator().manual_seed(0))
+    return float(held["alpha"]) / len(down) * up @ (down @ probe)
 
 
 def test_three_of_one_scale_keep_their_numbers_side_by_side(tmp_path: Path, flux: dict[str, Target]) -> None:

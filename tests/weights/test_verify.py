@@ -110,6 +110,12 @@ def test_another_familys_file_is_told_by_its_family(tmp_path: Path, good: Path) 
     (problem,) = verify(tmp_path / "a.safetensors", str(flux)).problems
     assert problem.code == "E-MOD-040"
     assert "double_blocks_9" in problem.what
+    xl = tmp_path / "xl.safetensors"
+    save_file(
+        {f"lora_unet_input_blocks_4_1_proj_in.lora_{each}.weight": torch.ones(2, 2) for each in ("up", "down")}, xl
+    )
+    (problem,) = verify(xl, str(flux)).problems
+    assert problem.what == "is for Stable Diffusion XL, and the base is FLUX.1"
     (problem,) = verify(good, str(flux)).problems
     assert problem.code == "E-MOD-040"
 
