@@ -28,6 +28,9 @@ PROGRAM = 0.44e9
 LOST = 1.09
 """How much more is taken than is asked for."""
 
+PACKING = 1.2
+"""How much of a denoiser's width is taken while its layers are packed one by one into few bits."""
+
 ENCODED = 24
 """Bytes for each pixel and channel at full size while a picture is encoded."""
 
@@ -136,7 +139,7 @@ def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int
     own = program + weights + beside
     drawing = (0 if _pictures_are_new(config) else vae) + _drawn(config, card) * width
     return Phases(
-        load=own - weights + max(weights, 0 if gpu else denoiser * held),  # packed layer by layer once all are read
+        load=own if gpu or config.model.quantize == "none" else own - weights + PACKING * denoiser * held,
         prepare=program + max(encoders, vae + area * width),
         train=own + step + state,
         draw=own + state + drawing if _drawn(config, card) else 0.0,
@@ -168,7 +171,7 @@ def _pictures_are_new(config: RunConfig) -> bool:
 def _was_measured(config: RunConfig, card: Card, area: int) -> bool:
     """Whether such a run was compared with its estimate: LoRA on bases with a U-Net, on a processor."""
     small = sum(_count(card, part) for part in card.configs) < SMALL
-    plain = config.model.quantize == "none" and config.model.precision != "fp16" and not on_gpu(config)
+    plain = config.model.quantize != "nf4" and config.model.precision != "fp16" and not on_gpu(config)
     usual = config.optim.optimizer.kind in ("adamw", "prodigy") and config.adapter.kind == "lora"
     alike = config.model.precision != "bf16" if small else area <= MEASURED_AREA
     return plain and usual and alike and "block_out_channels" in card.configs["unet"]

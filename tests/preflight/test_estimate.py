@@ -23,6 +23,8 @@ TRIALS = {
     "bf16": ["model.precision=bf16"],
     "checkpointing": ["model.precision=bf16", "model.gradient_checkpointing=true"],
     "proof": ["model.precision=bf16", "model.gradient_checkpointing=true", "save.proof=final"],
+    "int8": ["model.precision=bf16", "model.gradient_checkpointing=true", "model.quantize=int8"],
+    "fp8": ["model.precision=bf16", "model.gradient_checkpointing=true", "model.quantize=fp8"],
     "fp32": ["model.precision=fp32"],
 }
 
@@ -60,7 +62,7 @@ def test_estimates_are_near_what_was_measured_of_bases_of_full_size(each: Any, f
 
 @pytest.mark.parametrize(
     ("laid", "side", "batch"),
-    [(["model.quantize=int8"], 512, 1), (["device.name=cuda"], 512, 1), (["model.precision=fp16"], 512, 1),
+    [(["model.quantize=nf4"], 512, 1), (["device.name=cuda"], 512, 1), (["model.precision=fp16"], 512, 1),
      ([], 1024, 1), ([], 512, 4), (["adapter.kind=lokr"], 512, 1)],
 )  # fmt: skip
 def test_what_was_never_measured_says_so(laid: list[str], side: int, batch: int, files: dict[str, Path]) -> None:
