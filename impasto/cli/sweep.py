@@ -14,7 +14,7 @@ from cyclopts import App
 
 from impasto import files
 from impasto.cli import queue as lining
-from impasto.cli.display import watching
+from impasto.cli.display import Lines, watching
 from impasto.errors import ConfigError, Problem
 from impasto.events import Event, Noted, Warned
 from impasto.settings.toml import literal
@@ -67,7 +67,8 @@ def sweep(
     strict
         Do not train if there is any advice on any run.
     on
-        Where it trains: `here`, in this process; `queue`, each base a job that the workers of the local queue take.
+        Where it trains: `here`, in this process; `queue`, each base a job that the workers of the local queue take;
+        `ray` or `ray://host:port`, each base a task on a Ray cluster.
     queue
         The file of the line, in place of the usual one.
     """
@@ -110,8 +111,10 @@ def _trainer(on: str, queue: Path | None, *, strict: bool, plain: bool) -> Train
             return partial(_here, strict=strict, plain=plain)
         case "queue":
             return partial(_on_queue, queue)
+        case _ if on == "ray" or on.startswith("ray://"):
+            return partial(_on_ray, None if on == "ray" else on, strict=strict)
         case _:
-            fix = "here, queue"
+            fix = "here, queue, ray, ray://host:port"
             raise ConfigError(Problem("E-CLI-001", f"--on {on}: there is no such place", "command line", fix))
 
 
@@ -128,6 +131,17 @@ def _on_queue(path: Path | None, folder: SweepFolder) -> None:
         print("no worker takes jobs now: start one for each device with `impasto worker`", file=sys.stderr)
     print("Ctrl-C ends the waiting alone: the jobs go on, and the same command waits for them again", file=sys.stderr)
     queued.train(folder, line, lining.say)
+
+
+def _on_ray(address: str | None, folder: SweepFolder, *, strict: bool) -> None:
+    from impasto.engine import on_ray
+
+    on_ray.train(folder, address, lining.say, strict=strict, shows=_lines)
+
+
+def _lines() -> Show:
+    """Plain lines, which Ray brings back from wherever they are printed."""
+    return _once(Lines(sys.stderr).show)
 
 
 def _next(made: reporting.Report, folder: SweepFolder) -> str:

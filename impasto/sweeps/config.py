@@ -54,6 +54,10 @@ class Sweep(Section):
     side_by_side: NaturalInt = 0
     """Runs that train at once on one base, at most. 0: as many as the memory is expected to hold."""
 
+    storage: str | None = None
+    """With `--on ray`: how run folders come back, as any path that fsspec knows (a shared folder, `s3://bucket/sweeps`).
+    Unset: all nodes see the sweep's own folder."""
+
 
 class SweepFile(Section):
     """What a file of settings holds beside a run's settings."""

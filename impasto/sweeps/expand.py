@@ -94,7 +94,7 @@ def read(file: str | None, laid_over: Sequence[str], *, folder: Path | None = No
     if not swept_axes and sweep.seeds == 1:
         fix = "give a setting several values: `impasto sweep my.toml adapter.rank=4,16`, or a section [sweep.axes]"
         raise ConfigError(Problem("E-SWP-002", "nothing varies", source.file or "command line", fix))
-    sweep = sweep.model_copy(update={"axes": swept_axes})
+    sweep = sweep.model_copy(update={"axes": swept_axes, "storage": _storage(sweep.storage, swept, home)})
     name = str(shared.get("name", RunConfig().name))
     if folder is None:
         runs = Path(os.path.expanduser(str(shared.get("output", {}).get("folder", RunConfig().output.folder))))
@@ -263,6 +263,14 @@ def _whole(shared: Mapping[str, Any], key: str, axis: Any, folder: Path, *, give
             raise ConfigError(*wrong)
         found.append(_dug(values, key))
     return found
+
+
+def _storage(given: str | None, swept: Sequence[str], home: Path) -> str | None:
+    """Where run folders come back by; a plain path whole."""
+    if given is None or "://" in given or "::" in given:
+        return given
+    on_the_line = any(each.partition("=")[0].strip() == "sweep.storage" for each in swept)
+    return os.path.abspath((Path.cwd() if on_the_line else home) / os.path.expanduser(given))
 
 
 def _dug(values: Any, key: str) -> Any:

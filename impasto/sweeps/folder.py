@@ -108,9 +108,18 @@ class SweepFolder:
         files.write(folder.settings, text.encode())  # last: with it, it is a sweep
         return folder
 
+    @classmethod
+    def copied(cls, path: Path, settings: bytes, names: bytes) -> SweepFolder:
+        """A copy of a sweep's folder, of what all its groups share."""
+        folder = cls(path)
+        files.make_folder(path)
+        files.write(folder.names, names)
+        files.write(folder.settings, settings)
+        return folder
+
     def _is_free(self) -> bool:
         """Whether nothing is there but what a start that was killed has left."""
-        own = self._state.name
+        own = self.names.name
         return self.path.is_dir() and all(each.name == own or files.is_temporary(each) for each in self.path.iterdir())
 
     @classmethod
@@ -128,7 +137,8 @@ class SweepFolder:
         return self.path / "sweep.toml"
 
     @property
-    def _state(self) -> Path:
+    def names(self) -> Path:
+        """Which runs there are."""
         return self.path / "state.json"
 
     def plan(self) -> Plan:
@@ -162,7 +172,7 @@ class SweepFolder:
 
     def state(self) -> State:
         """Its runs, and what was decided so far in any of its groups."""
-        state = _read(self._state, State)
+        state = _read(self.names, State)
         number = 0
         while self.group(number).path.is_dir():
             own = self.decided(number)
@@ -189,7 +199,7 @@ class SweepFolder:
 
     def write(self, state: State) -> None:
         """Name the runs."""
-        files.write(self._state, _written(state))
+        files.write(self.names, _written(state))
 
     @contextmanager
     def hold(self) -> Iterator[None]:
