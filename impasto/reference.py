@@ -161,7 +161,6 @@ CODES = {
     "E-SWP-011": "to sweep: a node of the cluster does not see the sweep's folder",
     "E-SWP-012": "to sweep: the cluster has not what a run asks for",
     "E-SWP-013": "to sweep: the cluster cannot be reached",
-    "E-SWP-014": "to sweep: the search needs a package that is not installed, or cannot be done so",
     "E-CFG-148": "more blocks are to wait in the host's memory than the base can do without, or something needs them",
 }
 """What each code of a problem with settings or the command line means."""

@@ -18,7 +18,7 @@ from impasto.cli.display import Lines, watching
 from impasto.errors import ConfigError, Problem
 from impasto.events import Event, Noted, Warned
 from impasto.settings.toml import literal
-from impasto.sweeps import expand, queued
+from impasto.sweeps import expand, queued, search
 from impasto.sweeps import report as reporting
 from impasto.sweeps.config import Method
 from impasto.sweeps.expand import Plan, Run
@@ -91,7 +91,7 @@ def sweep(
         print("\n".join(_dry(plan, found)))
         return
     folder = folder or SweepFolder.create(plan, found)
-    train(folder)
+    search.train_all(folder, train)
     made = reporting.report(folder)
     text = "\n".join(made.lines())
     files.write(folder.path / "report.txt", text.encode() + b"\n")

@@ -72,11 +72,11 @@ class Group:
         for name, run in self._runs.items():
             feed = prepare.look(run.config, self._card, self._store, lambda event: None)
             self._totals[name] = feed.plan.total_steps(run.config.train)
-            if self._sweep.halving and not (feed.held_out or feed.beside):
+            compares = "halving" if self._sweep.halving else self._sweep.method
+            if compares in ("halving", "optuna") and not (feed.held_out or feed.beside):
                 fix = 'hold pictures out: validation.share = 0.2, or a set with role = "validation"'
-                raise ConfigError(
-                    Problem("E-SWP-006", "halving compares runs, and there is nothing to compare by", name, fix)
-                )
+                what = f"{compares} compares runs, and there is nothing to compare by"
+                raise ConfigError(Problem("E-SWP-006", what, name, fix))
 
     def _rungs(self) -> list[int]:
         rules = self._sweep.halving

@@ -15,9 +15,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -82,6 +82,9 @@ class State(Decided):
     runs: tuple[str, ...] = Field(strict=False)
     """All of them, in order."""
 
+    proposed: tuple[tuple[dict[str, Any], ...], ...] = Field(default=(), strict=False)
+    """With `optuna`: the combinations of each round after the first."""
+
 
 @dataclass(frozen=True)
 class SweepFolder:
@@ -143,7 +146,8 @@ class SweepFolder:
 
     def plan(self) -> Plan:
         """What is swept."""
-        return expand.read(str(self.settings), [], folder=self.path)
+        plan = expand.read(str(self.settings), [], folder=self.path)
+        return replace(plan, proposed=_read(self.names, State).proposed) if plan.sweep.method == "optuna" else plan
 
     def runs(self) -> list[Run]:
         """All its runs, in order. Raises LockedError if its settings are not those that it was begun with."""

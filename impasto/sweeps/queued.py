@@ -36,6 +36,8 @@ def train(folder: SweepFolder, line: Queue, tell: Tell, *, lane: str | None = No
 def _job(line: Queue, group: GroupFolder, lane: str | None, tell: Tell) -> int:
     """The number of a group's job: one that is in the line already, or a new one."""
     there = next((job for job in line.jobs() if job.folders == (group.path,) and job.state not in ENDED), None)
+    if there is None:
+        group.begin()
     job = there or line.add([group.path], lane=lane)
     tell(f"{group.name}: job {job.id}" + (f", {job.reason}" if there else ""))
     return job.id

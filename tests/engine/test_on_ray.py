@@ -30,7 +30,7 @@ def test_a_task_asks_for_what_its_runs_need() -> None:
     assert request(Device(), {"CPU": 8}) == {"num_cpus": 1}
     assert request(Device(), {"CPU": 8, "GPU": 2}) == {"num_cpus": 1, "num_gpus": 1}
     assert request(Device(name="cpu"), {"CPU": 8, "GPU": 2}) == {"num_cpus": 1}
-    with pytest.raises(DeviceError, match="E-SWP-012.*no node of the cluster has a GPU"):
+    with pytest.raises(DeviceError, match=r"E-SWP-012.*no node of the cluster has a GPU"):
         request(Device(name="cuda"), {"CPU": 8})
     with pytest.raises(DeviceError, match=r"E-SWP-012.*device\.threads = 8"):
         request(Device(name="cpu", threads=16), {"CPU": 8})
