@@ -269,7 +269,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     try:
         ray.init(address=address, logging_level="WARNING")
     except (ConnectionError, ImportError, ValueError) as error:
-        fix = "is the cluster there? `ray status` tells; `--on ray` alone takes the one of this machine"
+        fix = "is it there (`ray status`)? if it wants a token, is RAY_AUTH_MODE=token set here, too?"
         what = f"the cluster cannot be reached: {str(error).splitlines()[0]}"
         raise DeviceError(Problem("E-SWP-013", what, address or "--on ray", fix)) from error
     try:
