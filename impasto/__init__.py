@@ -11,6 +11,7 @@ Importing it costs little: torch is imported when something is trained.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from impasto import events as _events
@@ -56,7 +57,7 @@ def sweep(
     `impasto.errors.UserError` for what a user can mend.
     """
     from impasto.engine.sweeping import sweep as train_all
-    from impasto.sweeps import expand
+    from impasto.sweeps import expand, search
     from impasto.sweeps.folder import SweepFolder
 
     if (Path(file) / "sweep.toml").is_file():
@@ -64,7 +65,7 @@ def sweep(
     else:
         plan = expand.read(str(file), settings)
         folder = SweepFolder.create(plan, expand.runs(plan))
-    train_all(folder, show=show, cache=cache)
+    search.train_all(folder, partial(train_all, show=show, cache=cache))
     return folder.path
 
 

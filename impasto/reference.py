@@ -155,6 +155,12 @@ CODES = {
     "E-SWP-005": "to sweep: the file of what was decided so far cannot be read",
     "E-SWP-006": "to sweep: halving without a loss to compare runs by",
     "E-SWP-007": "a file with a section [sweep] where one run is asked for",
+    "E-SWP-008": "to sweep: a part of the sweep did not come to its end",
+    "E-SWP-009": "to sweep: the storage is nothing that can be reached from here",
+    "E-SWP-010": "to sweep: the storage cannot be used, or a file on it is damaged",
+    "E-SWP-011": "to sweep: a node of the cluster does not see the sweep's folder",
+    "E-SWP-012": "to sweep: the cluster has not what a run asks for",
+    "E-SWP-013": "to sweep: the cluster cannot be reached",
     "E-CFG-148": "more blocks are to wait in the host's memory than the base can do without, or something needs them",
 }
 """What each code of a problem with settings or the command line means."""

@@ -1,4 +1,5 @@
-"""The page on what sweeps reach, made from what was measured: scripts/halving and scripts/sweep_speed write it."""
+"""The page on what sweeps reach, made from what was measured: scripts/halving, sweep_speed, fleet_bench and sweep_kills
+write it."""
 
 from __future__ import annotations
 
@@ -37,6 +38,8 @@ def page(measured: dict[str, Any]) -> Iterator[str]:
         yield from _halving(measured["halving"])
     if "fleet" in measured:
         yield from _fleet(measured["fleet"])
+    if "kills" in measured:
+        yield from _kills(measured["kills"])
 
 
 def _speed(found: dict[str, Any]) -> Iterator[str]:
@@ -99,3 +102,13 @@ def _fleet(found: dict[str, Any]) -> Iterator[str]:
         )
     yield "\n".join(lines)
     yield "Measure it again: `.venv/bin/python scripts/fleet_bench`."
+
+
+def _kills(found: dict[str, Any]) -> Iterator[str]:
+    yield "## Kills"
+    yield (
+        f"Sweeps of 6 variants with halving on a miniature, {found['kills']} times killed with `kill -9` at random\n"
+        f"moments and gone on with. {found['sweeps']} of them came to their end so, each with the same decisions for the same\n"
+        "reasons, and the same weights to the bit as one that nobody touched."
+    )
+    yield "Measure it again: `scripts/sweep_kills`."

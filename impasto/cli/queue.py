@@ -18,6 +18,7 @@ from impasto.checks import run_folder
 from impasto.cli.text import columns
 from impasto.cli.training import asked_for, loaded
 from impasto.errors import ConfigError, Problem
+from impasto.runs import group
 from impasto.runs import worker as working
 from impasto.runs.folder import RunFolder
 from impasto.runs.queue import ENDED, Job, Queue, default_path
@@ -47,16 +48,16 @@ def add(
     runs
         The folder for run folders, in place of output.folder.
     """
-    line = _opened(queue)
+    line = opened(queue)
     place = None if _lane(lane) == "any" else lane
     folders = [Path(each).absolute() for each in what if (Path(each) / "config.toml").is_file()]
     others = [each for each in what if Path(each).absolute() not in folders]
     if others or not folders:
         folders += [_made(config) for config in loaded(asked_for(others, runs))]
-    for group in [folders] if together else [[each] for each in folders]:
-        job = line.add(group, lane=place)
+    for those in [folders] if together else [[each] for each in folders]:
+        job = line.add(those, lane=place)
         print(f"job {job.id}: {_names(job)}")
-    if not _served(line):
+    if not served(line):
         print("no worker takes jobs now: start one with `impasto worker`", file=sys.stderr)
 
 
@@ -71,7 +72,7 @@ def list_(*, all: bool = False, queue: Path | None = None) -> None:
     queue
         The file of the line, in place of the usual one.
     """
-    line = _opened(queue)
+    line = opened(queue)
     jobs = [job for job in line.jobs() if all or job.state not in ENDED]
     rows = [
         [str(job.id), job.state, job.worker or job.lane or "any", _progress(job), _names(job), job.reason]
@@ -95,7 +96,7 @@ def cancel(job: int, /, *, now: bool = False, queue: Path | None = None) -> None
     queue
         The file of the line, in place of the usual one.
     """
-    line = _opened(queue)
+    line = opened(queue)
     print(f"job {job}: {working.cancel(line, line.job(job), now=now)}")
 
 
@@ -114,7 +115,7 @@ def move(job: int, /, *, before: int | None = None, last: bool = False, queue: P
     queue
         The file of the line, in place of the usual one.
     """
-    line = _opened(queue)
+    line = opened(queue)
     first = next((each.id for each in line.jobs("queued") if each.id != job), None)
     line.move(job, before=None if last else before if before is not None else first)
     list_(queue=queue)
@@ -131,7 +132,7 @@ def retry(job: int, /, *, queue: Path | None = None) -> None:
     queue
         The file of the line, in place of the usual one.
     """
-    line = _opened(queue)
+    line = opened(queue)
     if not line.mark(job, "queued", "to be tried again", of=("failed", "stopped", "lost")):
         what = f"job {job} is {line.job(job).state}"
         raise ConfigError(Problem("E-QUE-006", what, "command line", "only jobs that failed, stopped or were lost"))
@@ -149,7 +150,7 @@ def hold(lane: str, /, *, queue: Path | None = None) -> None:
     queue
         The file of the line, in place of the usual one.
     """
-    _opened(queue).hold(_lane(lane), on=True)
+    opened(queue).hold(_lane(lane), on=True)
 
 
 @app.command
@@ -163,7 +164,7 @@ def release(lane: str, /, *, queue: Path | None = None) -> None:
     queue
         The file of the line, in place of the usual one.
     """
-    _opened(queue).hold(_lane(lane), on=False)
+    opened(queue).hold(_lane(lane), on=False)
 
 
 @app.command
@@ -175,7 +176,7 @@ def forget(*, queue: Path | None = None) -> None:
     queue
         The file of the line, in place of the usual one.
     """
-    print(f"forgot {_opened(queue).forget()} jobs")
+    print(f"forgot {opened(queue).forget()} jobs")
 
 
 def worker(*, lane: str = "auto", until_empty: bool = False, queue: Path | None = None) -> None:
@@ -192,14 +193,15 @@ def worker(*, lane: str = "auto", until_empty: bool = False, queue: Path | None 
     queue
         The file of the line, in place of the usual one.
     """
-    line, name = _opened(queue), _first_device() if lane == "auto" else _lane(lane)
+    line, name = opened(queue), _first_device() if lane == "auto" else _lane(lane)
     command = [sys.executable, "-m", "impasto", "resume", "--plain"]
-    served: working.Worker = working.Worker(line, name, working.start(command, _environment(name)), _say)
-    _say(f"lane {name} takes jobs from {line.path}")
+    served: working.Worker = working.Worker(line, name, working.start(command, _environment(name)), say)
+    say(f"lane {name} takes jobs from {line.path}")
     served.serve(_until_signal(), until_empty=until_empty)
 
 
-def _opened(path: Path | None) -> Queue:
+def opened(path: Path | None) -> Queue:
+    """The line, the usual one or another."""
     line = Queue(path or default_path(os.environ))
     if line.damaged:
         print(f"the queue could not be read and was set aside as {line.damaged}; add its runs again", file=sys.stderr)
@@ -246,7 +248,7 @@ def _until_signal() -> Callable[[], bool]:
     return lambda: bool(came)
 
 
-def _served(line: Queue) -> bool:
+def served(line: Queue) -> bool:
     """Whether any lane has a worker."""
     from impasto.lock import holder
 
@@ -254,12 +256,13 @@ def _served(line: Queue) -> bool:
 
 
 def _names(job: Job) -> str:
-    return ", ".join(RunFolder(folder).name for folder in job.folders)
+    return ", ".join(group.at(folder).name for folder in job.folders)
 
 
 def _progress(job: Job) -> str:
-    return "/".join(str(RunFolder(folder).state().step) for folder in job.folders)
+    return "/".join(str(group.at(folder).state().step) for folder in job.folders)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line with the time."""
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)

@@ -7,16 +7,18 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from cyclopts import App
 
 from impasto import files
-from impasto.cli.display import watching
+from impasto.cli import queue as lining
+from impasto.cli.display import Lines, watching
 from impasto.errors import ConfigError, Problem
 from impasto.events import Event, Noted, Warned
 from impasto.settings.toml import literal
-from impasto.sweeps import expand
+from impasto.sweeps import expand, queued, search
 from impasto.sweeps import report as reporting
 from impasto.sweeps.config import Method
 from impasto.sweeps.expand import Plan, Run
@@ -38,6 +40,8 @@ def sweep(
     plain: bool = False,
     runs: Path | None = None,
     strict: bool = False,
+    on: str = "here",
+    queue: Path | None = None,
 ) -> None:
     """Train many runs that differ in a few settings; or go on with a sweep, by naming its folder.
 
@@ -62,7 +66,13 @@ def sweep(
         The folder for the sweep's folder, in place of output.folder.
     strict
         Do not train if there is any advice on any run.
+    on
+        Where it trains: `here`, in this process; `queue`, each base a job that the workers of the local queue take;
+        `ray` or `ray://host:port`, each base a task on a Ray cluster.
+    queue
+        The file of the line, in place of the usual one.
     """
+    train = _trainer(on, queue, strict=strict, plain=plain)
     options = {"pick": pick, "seeds": seeds, "method": method}
     given = [f"sweep.{name}={literal(value)}" for name, value in options.items() if value is not None]
     given += ["sweep.halving.eta=2"] if halving and not any(each.startswith("sweep.halving.") for each in what) else []
@@ -81,16 +91,57 @@ def sweep(
         print("\n".join(_dry(plan, found)))
         return
     folder = folder or SweepFolder.create(plan, found)
-    from impasto.engine.sweeping import sweep as train
-
-    with watching(len(found), sys.stderr, plain=plain) as show:
-        train(folder, strict=strict, show=_once(show))
+    search.train_all(folder, train)
     made = reporting.report(folder)
     text = "\n".join(made.lines())
     files.write(folder.path / "report.txt", text.encode() + b"\n")
     files.write(folder.path / "report.json", made.json().encode() + b"\n")
     print(text)
     print(_next(made, folder))
+
+
+Train = Callable[[SweepFolder], None]
+"""Trains all that is left to do of a sweep."""
+
+
+def _trainer(on: str, queue: Path | None, *, strict: bool, plain: bool) -> Train:
+    """How a sweep is trained, by the place."""
+    match on:
+        case "here":
+            return partial(_here, strict=strict, plain=plain)
+        case "queue":
+            return partial(_on_queue, queue)
+        case _ if on == "ray" or on.startswith("ray://"):
+            return partial(_on_ray, None if on == "ray" else on, strict=strict)
+        case _:
+            fix = "here, queue, ray, ray://host:port"
+            raise ConfigError(Problem("E-CLI-001", f"--on {on}: there is no such place", "command line", fix))
+
+
+def _here(folder: SweepFolder, *, strict: bool, plain: bool) -> None:
+    from impasto.engine.sweeping import sweep as train
+
+    with watching(len(folder.state().runs), sys.stderr, plain=plain) as show:
+        train(folder, strict=strict, show=_once(show))
+
+
+def _on_queue(path: Path | None, folder: SweepFolder) -> None:
+    line = lining.opened(path)
+    if not lining.served(line):
+        print("no worker takes jobs now: start one for each device with `impasto worker`", file=sys.stderr)
+    print("Ctrl-C ends the waiting alone: the jobs go on, and the same command waits for them again", file=sys.stderr)
+    queued.train(folder, line, lining.say)
+
+
+def _on_ray(address: str | None, folder: SweepFolder, *, strict: bool) -> None:
+    from impasto.engine import on_ray
+
+    on_ray.train(folder, address, lining.say, strict=strict, shows=_lines)
+
+
+def _lines() -> Show:
+    """Plain lines, which Ray brings back from wherever they are printed."""
+    return _once(Lines(sys.stderr).show)
 
 
 def _next(made: reporting.Report, folder: SweepFolder) -> str:

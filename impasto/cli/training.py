@@ -17,7 +17,9 @@ from impasto.config import RunConfig, load, read
 from impasto.errors import ConfigError, Problem
 from impasto.files import write
 from impasto.runs.folder import RunFolder
+from impasto.runs.group import GroupFolder
 from impasto.settings.toml import literal
+from impasto.sweeps.folder import SweepFolder
 
 Allow = Annotated[list[str] | None, Parameter(name="--allow")]
 
@@ -70,7 +72,8 @@ def resume(*run: str, allow: Allow = None, plain: bool = False, runs: Path = Pat
     Parameters
     ----------
     run
-        Run folders, or names of runs in the folder of runs; and settings as `train.steps=2000` to change.
+        Run folders, or names of runs in the folder of runs; and settings as `train.steps=2000` to change. Or a folder
+        in a sweep's groups, alone: the runs of the sweep that share a base.
     allow
         A changed setting, by its dotted name, that may differ from before. May be repeated.
     plain
@@ -82,8 +85,19 @@ def resume(*run: str, allow: Allow = None, plain: bool = False, runs: Path = Pat
     names = [each for each in run if not is_setting(each)]
     if not names:
         raise ConfigError(Problem("E-CLI-001", "no run is named", "command line", "see `impasto runs`"))
+    if len(run) == 1 and (group := GroupFolder(Path(run[0]).absolute())).is_there:
+        _train_group(group, plain=plain)
+        return
     folders = [found(name, runs) for name in names]
     _train([(str(each.config), [*settings, *_moved(each)]) for each in folders], allow, restart=False, plain=plain)
+
+
+def _train_group(group: GroupFolder, *, plain: bool) -> None:
+    from impasto.engine.sweeping import train_group
+
+    folder = SweepFolder.open(group.path.parent.parent)
+    with watching(len(group.runs()), sys.stderr, plain=plain) as show:
+        train_group(folder, int(group.path.name), show=show)
 
 
 def plot(*what: str, out: Path = Path("outlook.png")) -> None:

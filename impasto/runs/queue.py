@@ -1,8 +1,8 @@
 """What trains next, and on which lane: a table of jobs that any number of processes may look at and take from.
 
-A job is one or more run folders that train in one process. The folders are the truth about trainings; the table only
-says whose turn it is. So no job is trained twice even if the table is wrong: a folder has one lock, and a run that is
-finished stays finished.
+A job is one or more run folders that train in one process, or the folder of a group of a sweep's runs. The folders are
+the truth about trainings; the table only says whose turn it is. So no job is trained twice even if the table is wrong:
+a folder has one lock, and a run that is finished stays finished.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 from impasto import lock
 from impasto.errors import ConfigError, LockedError, Problem
 from impasto.lock import Lock
-from impasto.runs import control
+from impasto.runs import control, group
 from impasto.runs.folder import RunFolder
 from impasto.runs.queue import Job, JobState, Queue
 
@@ -77,7 +77,7 @@ class Worker:
                 self._settle(job, None, "its worker had died")
 
     def _train(self, job: Job, stop: Callable[[], bool]) -> None:
-        names = ", ".join(folder.name for folder in job.folders)
+        names = ", ".join(group.at(folder).name for folder in job.folders)
         self._tell(f"job {job.id}: {names}")
         try:
             child = self._spawn(job)
@@ -110,7 +110,7 @@ class Worker:
 
 def verdict(job: Job, code: int | None, why: str) -> tuple[JobState, str]:
     """What a job is after its process ended with `code` (None: not known), by what its folders tell."""
-    states = [RunFolder(folder).state() for folder in job.folders]
+    states = [group.at(folder).state() for folder in job.folders]
     if all(state.stage == "finished" for state in states):
         return "done", "all steps are trained"
     failed = next((state for state in states if state.stage == "failed"), None)
@@ -140,11 +140,12 @@ def cancel(queue: Queue, job: Job, *, now: bool = False) -> str:
             Problem("E-QUE-006", f"job {job.id} has ended: {job.reason}", "command line", "nothing to do")
         )
     for folder in job.folders:
-        held = lock.holder(RunFolder(folder).lock)
-        if now and held is not None and held.pid:
+        work = group.at(folder)
+        held = lock.holder(work.lock)
+        if held is not None and held.pid and (now or isinstance(work, group.GroupFolder)):
             os.kill(held.pid, signal.SIGTERM)
-        else:
-            control.ask(RunFolder(folder), "stop")
+        elif isinstance(work, RunFolder):
+            control.ask(work, "stop")
     return "ends at once, saved" if now else "stops after its next step, saved"
 
 
@@ -173,9 +174,9 @@ def lane_lock(queue: Queue, lane: str) -> Path:
 
 def _trains(job: Job) -> bool:
     """Whether a process holds any of its folders."""
-    return any(lock.holder(RunFolder(folder).lock) for folder in job.folders)
+    return any(lock.holder(group.at(folder).lock) for folder in job.folders)
 
 
 def _saved(job: Job) -> int:
     """The last step that was saved, of all its runs together."""
-    return sum(RunFolder(folder).state().saved or 0 for folder in job.folders)
+    return sum(group.at(folder).state().saved or 0 for folder in job.folders)

@@ -37,6 +37,10 @@ class Range:
             value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
         else:
             value = self.low + share * (self.high - self.low)
+        return self.near(value)
+
+    def near(self, value: float) -> float | int:
+        """The number of the range that is nearest, of those with few figures."""
         if self.whole:
             return round(value)
         return min(self.high, max(self.low, float(f"{value:.{FIGURES}g}")))

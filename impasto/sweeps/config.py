@@ -9,7 +9,7 @@ from pydantic import Field
 from impasto.config import RunConfig
 from impasto.schema import NaturalInt, PositiveInt, Section, Seed
 
-Method = Literal["grid", "random", "sobol"]
+Method = Literal["grid", "random", "sobol", "optuna"]
 
 
 class Halving(Section):
@@ -37,10 +37,15 @@ class Sweep(Section):
 
     method: Method = "grid"
     """`grid`: every combination. `random`: `pick` combinations by lot. `sobol`: `pick` combinations that fill the space
-    evenly, for ranges without a number of values."""
+    evenly, for ranges without a number of values. `optuna`: the first ones as `sobol`, and then what Optuna's TPE
+    proposes from the losses so far, until there are `pick`."""
 
     pick: PositiveInt | None = None
     """How many combinations are tried. Unset: all of the grid."""
+
+    at_a_time: PositiveInt = 4
+    """With `optuna`: combinations that are proposed together and train side by side. Fewer learn more from each other;
+    more train faster."""
 
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     """Runs of each combination, with train.seed and the seeds that follow it: how much is luck."""
@@ -53,6 +58,10 @@ class Sweep(Section):
 
     side_by_side: NaturalInt = 0
     """Runs that train at once on one base, at most. 0: as many as the memory is expected to hold."""
+
+    storage: str | None = None
+    """With `--on ray`: how run folders come back, as any path that fsspec knows (a shared folder, `s3://bucket/sweeps`).
+    Unset: all nodes see the sweep's own folder."""
 
 
 class SweepFile(Section):

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import chain, islice, product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,9 @@ class Run:
     seed: int
     config: RunConfig
 
+    round: int = 0
+    """When it was proposed, where what is tried depends on what was tried before."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -65,6 +68,9 @@ class Plan:
     source: Source
     folder: Path
     """Where the runs are, and the sweep's own files."""
+
+    proposed: tuple[tuple[Point, ...], ...] = ()
+    """With `optuna`: the combinations of each round after the first."""
 
     def text(self) -> str:
         """All of it as a file of settings that means the same wherever it lies."""
@@ -94,7 +100,7 @@ def read(file: str | None, laid_over: Sequence[str], *, folder: Path | None = No
     if not swept_axes and sweep.seeds == 1:
         fix = "give a setting several values: `impasto sweep my.toml adapter.rank=4,16`, or a section [sweep.axes]"
         raise ConfigError(Problem("E-SWP-002", "nothing varies", source.file or "command line", fix))
-    sweep = sweep.model_copy(update={"axes": swept_axes})
+    sweep = sweep.model_copy(update={"axes": swept_axes, "storage": _storage(sweep.storage, swept, home)})
     name = str(shared.get("name", RunConfig().name))
     if folder is None:
         runs = Path(os.path.expanduser(str(shared.get("output", {}).get("folder", RunConfig().output.folder))))
@@ -115,7 +121,9 @@ def runs(plan: Plan) -> list[Run]:
     seeds = _seeds(plan)
     found: list[Run] = []
     wrong: list[Problem] = []
-    for variant, (point, called) in enumerate(zip(chosen, names(plan.name, chosen, seeds), strict=True)):
+    rounds = _rounds(plan, len(chosen))
+    called_all = names(plan.name, chosen, seeds, numbered=plan.sweep.method == "optuna")
+    for variant, (point, called) in enumerate(zip(chosen, called_all, strict=True)):
         for seed, name in zip(seeds, called, strict=True):
             try:
                 config, source = _built(plan, point, name, seed if len(seeds) > 1 else None)
@@ -123,7 +131,7 @@ def runs(plan: Plan) -> list[Run]:
                 wrong += error.problems
             else:
                 wrong += check(config, source)
-                found.append(Run(name, variant, point, config.train.seed, config))
+                found.append(Run(name, variant, point, config.train.seed, config, rounds[variant]))
     wrong += check_together([each.config for each in found])
     if wrong:
         raise ConfigError(*dict.fromkeys(wrong))
@@ -131,10 +139,10 @@ def runs(plan: Plan) -> list[Run]:
 
 
 def groups(found: Sequence[Run]) -> list[list[Run]]:
-    """Runs that may share a base, together, in order."""
-    by: dict[str, list[Run]] = {}
+    """Runs that may share a base, together, in order; those of different rounds apart."""
+    by: dict[tuple[int, str], list[Run]] = {}
     for each in found:
-        by.setdefault(base_key(each.config), []).append(each)
+        by.setdefault((each.round, base_key(each.config)), []).append(each)
     return list(by.values())
 
 
@@ -151,9 +159,25 @@ def points(plan: Plan) -> list[Point]:
             if len(axes) > sobol.DIMENSIONS:
                 raise _wrong(f"{len(axes)} axes; sobol fills at most {sobol.DIMENSIONS}", 'method = "random"')
             found = _drawn(axes, pick, size, sobol.points(len(axes), seed))
+        case "optuna":
+            found = [*_first(plan, size), *chain.from_iterable(plan.proposed)]
     if (count := len(found) * plan.sweep.seeds) > MOST:
         raise _wrong(f"{count} runs, more than {MOST}", "pick = 12")
     return found
+
+
+def _first(plan: Plan, size: int | None) -> list[Point]:
+    """What is tried before anything is known."""
+    few = plan.sweep.pick and min(plan.sweep.pick, plan.sweep.at_a_time)
+    axes, seed = plan.axes, plan.sweep.dice
+    shares = sobol.points(len(axes), seed) if len(axes) <= sobol.DIMENSIONS else _random(len(axes), seed)
+    return _drawn(axes, few, size, shares)
+
+
+def _rounds(plan: Plan, count: int) -> list[int]:
+    """The round of each combination."""
+    later = [number for number, some in enumerate(plan.proposed, start=1) for _ in some]
+    return [*([0] * (count - len(later))), *later]
 
 
 def _grid(axes: Sequence[Axis], pick: int | None, seed: int, size: int | None) -> list[Point]:
@@ -263,6 +287,14 @@ def _whole(shared: Mapping[str, Any], key: str, axis: Any, folder: Path, *, give
             raise ConfigError(*wrong)
         found.append(_dug(values, key))
     return found
+
+
+def _storage(given: str | None, swept: Sequence[str], home: Path) -> str | None:
+    """Where run folders come back by; a plain path whole."""
+    if given is None or "://" in given or "::" in given:
+        return given
+    on_the_line = any(each.partition("=")[0].strip() == "sweep.storage" for each in swept)
+    return os.path.abspath((Path.cwd() if on_the_line else home) / os.path.expanduser(given))
 
 
 def _dug(values: Any, key: str) -> Any:

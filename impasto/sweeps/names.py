@@ -20,11 +20,19 @@ SHORT = {
 """Settings that people call otherwise, or whose value says enough."""
 
 
-def names(base: str, points: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[list[str]]:
-    """For each point and each seed a name; the seed is in it where there are several."""
+def names(
+    base: str, points: Sequence[Mapping[str, Any]], seeds: Sequence[int], *, numbered: bool = False
+) -> list[list[str]]:
+    """For each point and each seed a name; the seed is in it where there are several. `numbered`: with its number
+    before what differs, so that it stays what it is when others follow."""
     keys = list(dict.fromkeys(key for point in points for key in point))
     words = _words(keys)
     labels = [_unique_part(base, point, words) for point in points]
+    if numbered:
+        begins = [f"{base}-{at:03}" for at in range(1, len(points) + 1)]
+        labels = [_unique_part(begin, point, words) for begin, point in zip(begins, points, strict=True)]
+        labels = [label[:LONGEST].rstrip("-.") for label in labels]
+        return [[f"{label}-s{seed}" if len(seeds) > 1 else label for seed in seeds] for label in labels]
     labels = [label if labels.count(label) == 1 else f"{label}-{at + 1:02}" for at, label in enumerate(labels)]
     if max(map(len, labels), default=0) > LONGEST:
         labels = [f"{label[: LONGEST - 3].rstrip('-.')}-{at + 1:02}" for at, label in enumerate(labels)]

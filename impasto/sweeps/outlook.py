@@ -37,6 +37,10 @@ def lines(plan: Plan, runs: Sequence[Run], store: Store) -> Iterator[str]:
             own *= share
         steps += own
         disk += sum(one.disk.total or 0.0 for one in made)
+    if (more := (plan.sweep.pick or 0) - variants) > 0 and plan.sweep.method == "optuna":
+        yield ""
+        few = plan.sweep.at_a_time
+        yield f"then {more} more variants, which Optuna proposes from what these bring, {few} at a time"
     yield ""
     yield f"in all: {steps:.0f} steps, {amount(disk)} of disk at most"
 

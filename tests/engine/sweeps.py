@@ -145,11 +145,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--docs", type=Path, help="where the page is on what sweeps reach, to write the outcome into")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         killed, completed = kills(asked.kills, Path(folder), asked.seed)
     print(f"{killed} kills survived; {completed} sweeps ended with the same decisions and bit-identical weights")
+    if asked.docs:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+        from sweeps_page import keep
+
+        keep(asked.docs, "kills", {"kills": killed, "sweeps": completed, "seed": asked.seed})
 
 
 if __name__ == "__main__":
