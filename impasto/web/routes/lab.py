@@ -1,0 +1,7 @@
+"""Sweeps and comparisons."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["lab"])
