@@ -89,5 +89,5 @@ export function asProblems(error: unknown): Problem[] {
   return [{ code: 'E-WEB-001', what: String(error), where: 'this page', fix: 'reload the page; if it comes again, please report it.' }];
 }
 
-/** A run's id and the like within a path: the slashes of an id stay. */
-export const part = (id: string) => id.split('/').map(encodeURIComponent).join('/');
+/** An id as one part of a path. */
+export const part = (id: string | number) => encodeURIComponent(id);

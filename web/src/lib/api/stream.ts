@@ -15,13 +15,15 @@ interface Hooks {
   told: (told: Told) => void;
   /** Whether the line is up; told at each change. */
   line?: (up: boolean) => void;
+  /** The server will not tell, however often it is asked: the token is wrong, or the run is gone. */
+  refused?: () => void;
   last?: string;
 }
 
 const LONGEST_PAUSE = 10_000;
 
 /** Server-sent events by fetch, because EventSource can send no token. Goes on from the last id after a break. */
-export function stream(path: string, { told, line, last = '' }: Hooks): Stream {
+export function stream(path: string, { told, line, refused, last = '' }: Hooks): Stream {
   const closing = new AbortController();
   let pause = 500;
 
@@ -44,8 +46,7 @@ export function stream(path: string, { told, line, last = '' }: Hooks): Stream {
         await read();
       } catch (error) {
         if (closing.signal.aborted) return;
-        // Asking again does not mend a wrong token or a run that is gone.
-        if (error instanceof Gone && error.status >= 400 && error.status < 500) return void line?.(false);
+        if (error instanceof Gone && error.status >= 400 && error.status < 500) return refused?.();
       }
       if (closing.signal.aborted) return;
       line?.(false);

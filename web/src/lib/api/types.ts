@@ -1,110 +1,27 @@
-// What the server answers, as the pages read it.
+// What the server answers. Made from its own description: `npm run types` after a change of web/openapi.json.
+import type { components } from './schema';
 
-export type State =
-  | 'draft' | 'planned' | 'queued' | 'preparing' | 'training' | 'paused' | 'finishing' | 'done' | 'stopped' | 'failed' | 'lost';
+export type Schemas = components['schemas'];
 
-export interface Hello {
-  version: string;
-  machine: string;
-  lanes: string[];
-  roots: string[];
-  pages: boolean;
-}
-
-export interface Run {
-  id: string;
-  name: string;
-  state: State;
-  reason: string;
-  step: number;
-  total: number;
-  loss: number | null;
-  eta: number | null;
-  started: number | null;
-  ended: number | null;
-  family: string;
-  kind: string;
-  rank: number | null;
-  preview: string | null;
-  recommended: string | null;
-  warnings: string[];
-  tags: string[];
-  star: boolean;
-  note: string;
-  parent: string | null;
-  sweep: string | null;
-}
-
-export interface Checkpoint {
-  step: number;
-  file: string;
-  proven: boolean | null;
-  loss: number | null;
-  picked: boolean;
-  reasons: string[];
-}
-
-export interface Shot {
-  step: number;
-  prompt: number;
-  picture: string;
-}
-
-export interface Whole extends Run {
-  config_toml: string;
-  sources: Record<string, string>;
-  checkpoints: Checkpoint[];
-  previews: Shot[];
-  prompts: string[];
-  tree: Branch[];
-  memory: number | null;
-  ledger: Learnt[];
-}
-
-export interface Branch {
-  id: string;
-  name: string;
-  parent: string | null;
-  at: number | null;
-  state: State;
-}
-
-export interface Learnt {
-  picture: string;
-  loss: number;
-  visits: number;
-}
-
-export interface Series {
-  x: number[];
-  t: number[];
-  y: (number | null)[];
-}
-
-export interface Said {
-  time: number;
-  step: number | null;
-  level: 'info' | 'warn' | 'error';
-  text: string;
-}
-
-export interface Job {
-  id: string;
-  run: string;
-  name: string;
-  lane: string;
-  state: string;
-  reason: string;
-}
-
-export interface Lane {
-  name: string;
-  worker: string | null;
-  held: boolean;
-  job: string | null;
-}
-
-export interface Queue {
-  lanes: Lane[];
-  jobs: Job[];
-}
+export type Summary = Schemas['Summary'];
+export type Detail = Schemas['Detail'];
+export type Runs = Schemas['Runs'];
+export type State = Summary['state'];
+export type Checkpoint = Schemas['Checkpoint'];
+export type Drawn = Schemas['Drawn'];
+export type Learnt = Schemas['Learnt'];
+export type Kin = Schemas['Kin'];
+export type Setting = Schemas['Setting'];
+export type Series = Schemas['Series'];
+export type Line = Schemas['Line'];
+export type Marker = Schemas['Marker'];
+export type Log = Schemas['Log'];
+export type Message = Schemas['Message'];
+export type Asking = Schemas['Ask']['kind'];
+export type Done = Schemas['Done'];
+export type Made = Schemas['Made'];
+export type Marked = Schemas['Marked'];
+export type Job = Schemas['Job'];
+export type Lane = Schemas['Lane'];
+export type Queue = Schemas['Queue'];
+export type Hello = Schemas['Hello'];
