@@ -263,6 +263,14 @@ class Dropped(_Told):
     """Why."""
 
 
+class Halted(_Told):
+    """The run ended before its last step because it was asked to. It could go on."""
+
+    kind: Literal["halted"] = "halted"
+    text: Text
+    """Who asked."""
+
+
 class Finished(_Told):
     """Everything is trained and written."""
 
@@ -287,7 +295,7 @@ class Noted(_Told):
 
 Event: TypeAlias = Annotated[
     Started | Phase | Step | Preview | Validated | Picked | Ranked | Saved | Proven | Warned | Resumed | Failed
-    | Dropped | Finished | Noted,
+    | Dropped | Halted | Finished | Noted,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

@@ -111,9 +111,10 @@ def quickstart(*, folder: Path = Path("quickstart"), seed: int = 0, plain: bool 
     plain
         Print plain lines instead of a live display.
     """
+    from impasto.engine import first
     from impasto.engine import quickstart as walk
 
-    config = walk.settings(folder, seed=seed)
+    config = first.settings(folder, seed=seed)
     with watching(1, sys.stderr, plain=plain) as show:
         measured = walk.quickstart(folder, config, show=show)
     print(walk.closing(folder, config, measured, command=_called()))

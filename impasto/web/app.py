@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 
 from impasto import __version__
 from impasto.web import problems
+from impasto.web.live import Live, watching
 from impasto.web.problems import Problems, absent
 from impasto.web.routes import configs, datasets, lab, queue, runs, tools
 from impasto.web.security import Guard
@@ -44,10 +45,11 @@ def create(site: Site) -> FastAPI:
         docs_url=None,  # these pages would load scripts from elsewhere
         redoc_url=None,
         generate_unique_id_function=_named,
-        lifespan=runs.watching,
+        lifespan=watching,
         redirect_slashes=False,
     )
     app.state.site = site
+    app.state.live = Live(site)
     wrong = {"default": {"model": Problems, "description": "What is wrong, and how to mend it"}}
     for router in (about, runs.router, queue.router, configs.router, datasets.router, lab.router, tools.router):
         app.include_router(router, prefix="/api", responses=wrong)  # type: ignore[arg-type]

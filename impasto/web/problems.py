@@ -17,6 +17,7 @@ _LONGEST = 20
 
 _STATUS: dict[type[UserError], int] = {ConfigError: 422, DataError: 422, ModelFileError: 422, LockedError: 409}
 _STATUS[DiskError] = 507
+_BY_CODE = {"E-QUE-001": 409, "E-QUE-003": 404, "E-QUE-006": 409, "E-RUN-002": 409, "E-RUN-021": 409}
 
 
 class Told(BaseModel):
@@ -69,7 +70,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(UserError)
     def mendable(request: Request, error: UserError) -> JSONResponse:
-        status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 422)
+        usual = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 422)
+        status = _BY_CODE.get(error.problems[0].code, usual)
         return answer(status, *error.problems)
 
     @app.exception_handler(RequestValidationError)

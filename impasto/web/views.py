@@ -313,8 +313,9 @@ class Job(View):
     worker: str | None
     """Which lane has it."""
     runs: list[str]
-    """Ids; a folder that is in no root of this server is told by its name in `others`."""
+    """Ids of those that are in a root of this server."""
     names: list[str]
+    """Of all of them."""
     step: int
     total: int
     attempts: int

@@ -6,8 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from impasto.web.problems import absent
-from impasto.web.site import Here
+from impasto.runs import lanes
+from impasto.web import asking
+from impasto.web.live import Now
+from impasto.web.showing import shown
 from impasto.web.views import Done, Enqueue, Jobs, Queue, To
 
 router = APIRouter(tags=["queue"])
@@ -17,48 +19,54 @@ Lane = Annotated[str, Path(max_length=20)]
 
 
 @router.get("/queue")
-def queue(site: Here) -> Queue:
+def queue(now: Now) -> Queue:
     """The line, and who takes from it."""
-    return Queue(lanes=[], jobs=[], warning="")
+    return shown(now.site, now.line, now.shelf)
 
 
 @router.post("/queue")
-def enqueue(body: Enqueue, site: Here) -> Jobs:
+def enqueue(body: Enqueue, now: Now) -> Jobs:
     """Put runs at the end of the line."""
-    raise absent("queue")
-
-
-@router.post("/queue/{job}/move")
-def move(job: Number, body: To, site: Here) -> Done:
-    """Change a job's place in the line."""
-    raise absent(str(job))
-
-
-@router.post("/queue/{job}/cancel")
-def cancel(job: Number, site: Here) -> Done:
-    """Take a job out of the line; one that trains stops after its next step, and is saved."""
-    raise absent(str(job))
-
-
-@router.post("/queue/{job}/retry")
-def retry(job: Number, site: Here) -> Done:
-    """Put a job that has ended back into the line."""
-    raise absent(str(job))
+    folders = [now.shelf.run(id).path for id in dict.fromkeys(body.run_ids)]
+    return Jobs(jobs=asking.enqueue(now, folders, lane=body.lane, together=body.together))
 
 
 @router.post("/queue/forget")
-def forget(site: Here) -> Done:
+def forget(now: Now) -> Done:
     """Drop the jobs that have ended from the list; their runs stay."""
-    raise absent("queue")
+    return Done(text=f"forgot {now.line.queue.forget()} jobs")
+
+
+@router.post("/queue/{job}/move")
+def move(job: Number, body: To, now: Now) -> Done:
+    """Change a job's place in the line."""
+    asking.move(now, now.line.queue.job(job), body.to)
+    return Done(text="moved")
+
+
+@router.post("/queue/{job}/cancel")
+def cancel(job: Number, now: Now) -> Done:
+    """Take a job out of the line; one that trains stops after its next step, and is saved."""
+    return Done(text=asking.cancel(now, now.line.queue.job(job)))
+
+
+@router.post("/queue/{job}/retry")
+def retry(job: Number, now: Now) -> Done:
+    """Put a job that has ended back into the line."""
+    asking.retry(now, now.line.queue.job(job))
+    return Done(text="it is in the line again")
 
 
 @router.post("/lanes/{lane}/hold")
-def hold(lane: Lane, site: Here) -> Done:
+def hold(lane: Lane, now: Now) -> Done:
     """Let a lane take no further job; what trains goes on."""
-    raise absent(lane)
+    now.line.queue.hold(lanes.checked(lane), on=True)
+    return Done(text=f"{lane} takes no further job")
 
 
 @router.post("/lanes/{lane}/release")
-def release(lane: Lane, site: Here) -> Done:
+def release(lane: Lane, now: Now) -> Done:
     """Let a lane take jobs again."""
-    raise absent(lane)
+    now.line.queue.hold(lanes.checked(lane), on=False)
+    now.workers.see_to()
+    return Done(text=f"{lane} takes jobs again")
