@@ -1,4 +1,4 @@
-import type { Component } from 'svelte';
+import { untrack, type Component } from 'svelte';
 
 /** Where the page is. Addresses live after the `#`, because the server shows one page and reads no other path. */
 class Router {
@@ -18,13 +18,13 @@ class Router {
 
   /** Change parts of the query without a new entry in the history. */
   ask(changes: Record<string, string | number | null | undefined>): void {
-    const query = new URLSearchParams(this.query);
+    const query = new URLSearchParams(untrack(() => this.query));
     for (const [key, value] of Object.entries(changes)) {
       if (value === null || value === undefined || value === '') query.delete(key);
       else query.set(key, String(value));
     }
     const text = query.toString();
-    history.replaceState(null, '', `#${this.path}${text ? `?${text}` : ''}`);
+    history.replaceState(null, '', `#${untrack(() => this.path)}${text ? `?${text}` : ''}`);
     this.query = query;
   }
 }
