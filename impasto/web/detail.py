@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from impasto import config as settings
-from impasto import files
 from impasto.config import RunConfig
 from impasto.errors import UserError
 from impasto.runs import ledger
 from impasto.runs.folder import RunFolder
 from impasto.web.digest import mean
+from impasto.web.facts import inner, record
 from impasto.web.lines import number, text, whole
-from impasto.web.shelf import Entry, inner
+from impasto.web.shelf import Entry
 from impasto.web.tape import Tape
 from impasto.web.views import Asking, Checkpoint, Detail, Drawn, Kin, Learnt, Measured, Prompt, Setting, Summary
 
@@ -67,16 +66,6 @@ def can(run: Summary) -> list[Asking]:
             return []
         case _:
             return ["resume"]
-
-
-def record(run: RunFolder) -> Mapping[str, Any]:
-    """Who and when, if it can be read."""
-    path = inner(run, run.path / "record.json")
-    try:
-        found = json.loads(files.read(path)) if path else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def batch(run: RunFolder) -> int | None:

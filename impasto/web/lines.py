@@ -30,10 +30,10 @@ def fresh(path: Path, mark: Mark) -> Iterator[list[bytes]]:
     A file that was replaced or has become shorter is read from its beginning: then `mark` is 0 at the first block.
     """
     try:
-        file = path.open("rb")
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        opened = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+    except OSError:  # not there yet, or a link: a run writes none
         return
-    with file:
+    with open(opened, "rb") as file:
         status = os.fstat(file.fileno())
         if status.st_ino != mark.file or status.st_size < mark.offset:
             mark.file, mark.offset, mark.lines = status.st_ino, 0, 0

@@ -36,7 +36,7 @@ def path(run: RunFolder) -> Path:
 def read(run: RunFolder) -> Noted:
     """The notes on a run; none if there are none that can be read."""
     try:
-        found = json.loads(files.read(path(run)))
+        found = {} if path(run).is_symlink() else json.loads(files.read(path(run)))
     except (OSError, ValueError, RecursionError):
         return Noted()
     if not isinstance(found, dict):

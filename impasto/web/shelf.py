@@ -6,23 +6,20 @@ keys of this table and nothing else: an id that is not in it names no run, whate
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from impasto import files, lock
+from impasto import lock
 from impasto.runs.folder import RunFolder
 from impasto.runs.queue import Job
 from impasto.web import digest, marks, standing
 from impasto.web.digest import Digest
+from impasto.web.facts import Facts, facts, inner
 from impasto.web.line import Line
-from impasto.web.lines import text
 from impasto.web.marks import Noted
 from impasto.web.problems import absent
 from impasto.web.site import Root, Site
@@ -37,24 +34,6 @@ BUDGET = 0.7
 """Seconds for reading runs that were never read, at one look: the others come with the next one."""
 DEEP = 2
 """Folders in folders that are looked into: sweeps hold their runs."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the settings and the record of a run say in a table."""
-
-    name: str = ""
-    usable: bool = False
-    """Whether the settings are TOML at all."""
-    kind: str = ""
-    rank: int | None = None
-    base: str = ""
-    family: str = ""
-    total: int = 0
-    session: str = ""
-    parent: str = ""
-    parent_session: str = ""
-    parent_step: int | None = None
 
 
 @dataclass
@@ -155,11 +134,11 @@ class Shelf:
             held = lock.holder(run.lock) is not None  # first: a run that ends tells so before it lets go
             changed |= {"held"} if held != entry.held else set()
             entry.held = held
+        if changed & {"config", "record"}:
+            entry.facts = facts(run)
         if changed & {"events", "held"}:
             entry.digest = digest.read(run.events, entry.digest)
-            entry.final = run.final.is_file()
-        if changed & {"config", "record"}:
-            entry.facts = _facts(run)
+            entry.final = entry.digest.file is not None and inner(run, run.path / entry.digest.file) is not None
         if "marks" in changed:
             entry.noted = marks.read(run)
         if "checkpoints" in changed:
@@ -196,15 +175,6 @@ class Shelf:
             sweep=self._site.id_of(sweep, "runs") if (sweep / "sweep.toml").is_file() else None,
             job=job.id if job is not None and job.state in ("queued", "running") else None,
         )  # fmt: skip
-
-
-def inner(run: RunFolder, path: Path) -> Path | None:
-    """A file of a run, unless it is none or a link leads out of the run's folder."""
-    try:
-        found = path.resolve(strict=True)
-    except (OSError, RuntimeError):
-        return None
-    return found if found.is_relative_to(run.path) and found.is_file() else None
 
 
 def _watched(run: RunFolder) -> Iterator[tuple[str, Path]]:
@@ -273,41 +243,3 @@ def _saved(run: RunFolder) -> int | None:
     except OSError:
         return None
     return max((int(each) for each in names if each.isdecimal() and each.isascii()), default=None)
-
-
-def _facts(run: RunFolder) -> Facts:
-    settings, usable = _settings(run)
-    record = _record(run)
-    adapter, model, train = (_section(settings, name) for name in ("adapter", "model", "train"))
-    base, parent = _section(record, "base"), _section(record, "parent")
-    rank, steps, step = adapter.get("rank"), record.get("steps") or train.get("steps"), parent.get("step")
-    file = (text(model.get("path")) or "pocket").replace("\\", "/").split("/")[-1]
-    return Facts(
-        name=text(settings.get("name")), usable=usable, kind=text(adapter.get("kind")) or "lora",
-        rank=rank if isinstance(rank, int) else None, base=text(base.get("name")) or file,
-        family=text(base.get("family")), total=steps if isinstance(steps, int) and steps > 0 else 0,
-        session=text(record.get("session")), parent=text(parent.get("run")),
-        parent_session=text(parent.get("session")), parent_step=step if isinstance(step, int) else None,
-    )  # fmt: skip
-
-
-def _settings(run: RunFolder) -> tuple[Mapping[str, Any], bool]:
-    path = inner(run, run.config)
-    try:
-        return (tomllib.loads(files.read(path).decode()), True) if path else ({}, False)
-    except (OSError, ValueError, RecursionError):
-        return {}, False
-
-
-def _record(run: RunFolder) -> Mapping[str, Any]:
-    path = inner(run, run.path / "record.json")
-    try:
-        found = json.loads(files.read(path)) if path else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = values.get(name)
-    return found if isinstance(found, dict) else {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -100,18 +101,17 @@ def _is_name(part: str) -> bool:
     return bool(part) and part not in (".", "..") and not re.match(r"^[A-Za-z]:", part) and stem not in _DEVICES
 
 
-def roots(kind: Kind, paths: Iterator[Path] | tuple[Path, ...]) -> Iterator[Root]:
+def roots(folders: Iterable[tuple[Kind, Path]]) -> tuple[Root, ...]:
     """Roots for these folders, with names that tell them apart."""
-    taken: set[str] = set()
-    for path in paths:
+    found: dict[str, Root] = {}
+    for kind, path in folders:
         whole = path.expanduser().resolve()
         stem = re.sub(r"[^a-z0-9]+", "-", whole.name.lower()).strip("-") or kind
-        name, number = stem, 1
-        while name in taken:
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name)
-        yield Root(name, whole, kind)
+        names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+        name = next(each for each in names if each not in found)
+        if not any(each.path == whole and each.kind == kind for each in found.values()):
+            found[name] = Root(name, whole, kind)
+    return tuple(found.values())
 
 
 def of_request(request: Request) -> Site:

@@ -123,7 +123,7 @@ class Tape:
         self.previews = {key: file for key, file in self.previews.items() if key[0] <= step}
         for kept in (self.saved, self.proven, self.measured):
             for each in [each for each in kept if each > step]:
-                del kept[each]  # type: ignore[attr-defined]
+                del kept[each]
         self.picked = []
 
     def _column(self, name: str) -> Column:
@@ -141,7 +141,7 @@ class Tapes:
     def of(self, path: Path) -> Iterator[Tape]:
         """The tape of a file of events, up to date; for the block nobody else winds it on."""
         with self._turn:
-            tape = self._kept[path] = wind(path, self._kept.pop(path, None) or Tape())
+            tape = self._kept[path] = wind(path, self._kept.pop(path) if path in self._kept else Tape())
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
             yield tape

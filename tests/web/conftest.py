@@ -21,11 +21,7 @@ def site(tmp_path: Path) -> Site:
         (tmp_path / name).mkdir()
     return Site(
         token=TOKEN,
-        roots=(
-            *roots("runs", (tmp_path / "runs",)),
-            *roots("data", (tmp_path / "pictures",)),
-            *roots("models", (tmp_path / "models",)),
-        ),
+        roots=roots([("runs", tmp_path / "runs"), ("data", tmp_path / "pictures"), ("models", tmp_path / "models")]),
         queue=tmp_path / "state" / "queue.db",
         cache=tmp_path / "cache",
         state=tmp_path / "state",

@@ -10,9 +10,9 @@ from fastapi.responses import Response, StreamingResponse
 
 from impasto.runs import worker as working
 from impasto.web import asking, curves, detail, marks, pictures
+from impasto.web.facts import inner
 from impasto.web.live import Now
 from impasto.web.problems import absent
-from impasto.web.shelf import inner
 from impasto.web.stream import after as number_after
 from impasto.web.views import Ask, Detail, Done, Fork, Log, Made, Marked, Marks, Message, Runs, Series
 
