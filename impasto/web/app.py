@@ -28,8 +28,8 @@ _TYPES = {
 NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>impasto</title>
 <h1>The pages are not built</h1>
 <p>The server runs, but this copy of impasto has no pages. In its source folder, with Node 20 or newer:</p>
-<pre>cd web &amp;&amp; npm ci &amp;&amp; npm run build</pre>
-<p>or <code>pip install -e .</code>, which does the same. Then load this page again.</p></html>
+<pre>python hatch_build.py</pre>
+<p>Then load this page again.</p></html>
 """
 
 about = APIRouter(tags=["server"])

@@ -18,7 +18,7 @@ def test_the_server_says_who_it_is_and_what_it_may_look_into(client: TestClient)
 
 
 def test_a_server_without_pages_says_how_to_build_them(client: TestClient) -> None:
-    assert "npm run build" in client.get("/").text
+    assert "python hatch_build.py" in client.get("/").text
 
 
 def test_the_server_leaves_torch_alone() -> None:

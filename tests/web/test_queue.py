@@ -16,7 +16,6 @@ from starlette.testclient import TestClient
 
 from impasto import lock
 from impasto.runs import worker as working
-from impasto.runs.folder import RunFolder
 from impasto.runs.queue import Queue
 from impasto.web import live, shelf
 from impasto.web.app import create
@@ -157,7 +156,7 @@ def test_two_servers_and_workers_that_are_killed_lose_no_job_and_start_none_twic
             for client in (one, two):
                 of_it = live.of(client.app)  # type: ignore[arg-type]
                 for lane in of_it.workers._started:
-                    of_it.workers._started[lane] -= PATIENCE * 0.1
+                    of_it.workers._started[lane] -= PATIENCE * 0.5
                 of_it.workers.see_to()
             alive = [each for each in running if each.poll() is None]
             if alive and kills < JOBS / 3 and dice.random() < 0.3:
@@ -168,6 +167,4 @@ def test_two_servers_and_workers_that_are_killed_lose_no_job_and_start_none_twic
     for child in running:
         child.wait()
     trained = notes.read_text().split()
-    assert (
-        sorted(trained) == sorted(set(trained)) == sorted(RunFolder(tmp_path / "runs" / id[5:]).path.name for id in ids)
-    )
+    assert sorted(trained) == [id[5:] for id in ids]

@@ -2,9 +2,9 @@
 const KEY = 'impasto-token';
 
 export function takeToken(): void {
-  const given = /^#\/?token=([\w.~-]+)(?:&to=(.*))?$/.exec(location.hash);
+  const given = /^#\/?token=([^&]+)(?:&to=(.*))?$/.exec(location.hash);
   if (!given) return;
-  keepToken(given[1]!);
+  keepToken(decodeURIComponent(given[1]!));
   history.replaceState(null, '', `#${given[2] ? decodeURIComponent(given[2]) : '/'}`);
 }
 
