@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import published from '../../../../docs/reference/impasto.schema.json';
 import { axisOf, canVary, length, runs, suggest } from './axes';
 import { at, flatten, put, take, unflatten, type Values } from './document';
+import { mends } from './mend';
 import { all, find, isLeaf, nodes, ofKind, search, type Node } from './nodes';
 import { section, type Json, type Schema, type Shape, type Table } from './shapes';
 import { expected, read, shown } from './words';
@@ -171,5 +172,20 @@ describe('a sweep', () => {
     expect(runs({ axes: { a: [1, 2], b: '1..2:lin:3' }, seeds: 2 })).toBe(12);
     expect(runs({ axes: { a: '1..2:log' } })).toBeNull();
     expect(runs(undefined)).toBe(1);
+  });
+});
+
+describe('words that mend', () => {
+  const known = (key: string) => !!find(form({}), key);
+  const problem = (where: string, fix: string) => ({ code: '', what: '', where, fix });
+
+  test('a setting named in a fix can be set by a button, if it is one', () => {
+    const captions = 'write captions, or set data.captions.text, or data.captions.missing = "empty" or "folder"';
+    expect(mends(problem('/pictures', captions), known).map(({ key, value }) => [key, value])).toEqual([
+      ['data.captions.missing', 'empty'],
+      ['data.captions.missing', 'folder'],
+    ]);
+    expect(mends(problem('optim.learning_rate', 'learning_rate = 0.005 or less'), known)).toMatchObject([{ key: 'optim.learning_rate', value: 0.005 }]);
+    expect(mends(problem('', 'no_such.setting = 3'), known)).toEqual([]);
   });
 });
