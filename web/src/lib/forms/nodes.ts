@@ -152,7 +152,7 @@ export function ofKind(shape: Extract<Shape, { is: 'kinds' }>, said: Json | unde
   return { kind, ...Object.fromEntries(kept) };
 }
 
-const SHORT: Record<string, string> = { unet: 'U-Net', vae: 'VAE', t5: 'T5', clip: 'CLIP', ema: 'EMA', snr: 'SNR', lora: 'LoRA', adamw: 'AdamW' };
+const SHORT: Record<string, string> = { unet: 'U-Net', vae: 'VAE', t5: 'T5', clip: 'CLIP', ema: 'EMA', snr: 'SNR', lora: 'LoRA', adamw: 'AdamW', l: 'L', g: 'G' };
 
 /** A setting's name as a label. */
 export function label(name: string): string {
