@@ -25,8 +25,9 @@ from impasto.web.workers import PATIENCE, Workers
 from tests.web import made
 from tests.web.conftest import HOST, TOKEN
 
-JOBS = int(os.environ.get("IMPASTO_TEST_JOBS", "4"))
-"""Of the test with two servers; 200 take some minutes."""
+JOBS = int(os.environ.get("IMPASTO_TEST_JOBS", "30"))
+KILLS = int(os.environ.get("IMPASTO_TEST_KILLS", "2"))
+"""Of the test with two servers."""
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +121,7 @@ def test_a_worker_is_started_where_there_is_work_and_nobody_serves(site: Site, t
     assert started.lanes == ["cuda:0", "cuda:0"], "its worker died, and what it left is seen to"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="trainings are forks here")
 def test_two_servers_and_workers_that_are_killed_lose_no_job_and_start_none_twice(site: Site, tmp_path: Path) -> None:
     """Two servers put runs into one line and see to its lanes, while workers are killed at random."""
     notes, dice = tmp_path / "notes", random.Random(7)
@@ -127,14 +129,7 @@ def test_two_servers_and_workers_that_are_killed_lose_no_job_and_start_none_twic
     running: list[subprocess.Popen[bytes]] = []
 
     def spawn(lane: str) -> subprocess.Popen[bytes]:
-        code = (
-            "import sys, os; from pathlib import Path; from impasto.runs import worker; "
-            "from impasto.runs.queue import Queue; "
-            "start = worker.start([sys.executable, '-m', 'tests.runs.trains', sys.argv[3], '0.01'], dict(os.environ)); "
-            "worker.Worker(Queue(Path(sys.argv[1])), sys.argv[2], start, print, pause=0.02)"
-            ".serve(lambda: False, until_empty=True)"
-        )
-        command = [sys.executable, "-c", code, str(site.queue), lane, str(notes)]
+        command = [sys.executable, "-m", "tests.web.works", str(site.queue), lane, str(notes)]
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         running.append(child)
         return child
@@ -151,15 +146,15 @@ def test_two_servers_and_workers_that_are_killed_lose_no_job_and_start_none_twic
             answers = [client.post("/api/queue", json={"run_ids": [id]}).status_code for client in (one, two)]
             assert sorted(answers) == [200, 409]
         begun, kills = time.monotonic(), 0
-        while any(state in ("queued", "running") for _, state in line(one)):
-            assert time.monotonic() - begun < 60 + 5 * JOBS
+        while {"queued", "running"} & (states := {state for _, state in line(one)}):
+            assert time.monotonic() - begun < 60 + JOBS
             for client in (one, two):
                 of_it = live.of(client.app)  # type: ignore[arg-type]
                 for lane in of_it.workers._started:
                     of_it.workers._started[lane] -= PATIENCE * 0.5
                 of_it.workers.see_to()
             alive = [each for each in running if each.poll() is None]
-            if alive and kills < JOBS / 3 and dice.random() < 0.3:
+            if alive and "running" in states and kills < KILLS and dice.random() < 0.5:
                 dice.choice(alive).kill()
                 kills += 1
             time.sleep(0.15)
@@ -167,4 +162,4 @@ def test_two_servers_and_workers_that_are_killed_lose_no_job_and_start_none_twic
     for child in running:
         child.wait()
     trained = notes.read_text().split()
-    assert sorted(trained) == [id[5:] for id in ids]
+    assert sorted(trained) == sorted(id[5:] for id in ids)

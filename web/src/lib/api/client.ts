@@ -29,6 +29,9 @@ export const put = <T>(path: string, body?: unknown, options?: Options) => send<
 export const patch = <T>(path: string, body?: unknown, options?: Options) => send<T>('PATCH', path, body ?? {}, options);
 export const del = <T>(path: string, options?: Options) => send<T>('DELETE', path, undefined, options);
 
+/** Send a file as it is. */
+export const putBytes = (path: string, file: Blob, options?: Options) => send<unknown>('PUT', path, file, options);
+
 /** The bytes behind a path, for pictures and files. */
 export async function blob(path: string, options: Options = {}): Promise<Blob> {
   return (await ask('GET', path, undefined, options)).blob();
@@ -41,13 +44,14 @@ async function send<T>(method: string, path: string, body: unknown, options: Opt
 
 async function ask(method: string, path: string, body: unknown, { signal, query }: Options): Promise<Response> {
   const headers: Record<string, string> = { 'X-Impasto-Token': token() };
-  if (body !== undefined) headers['Content-Type'] = 'application/json';
+  const raw = body instanceof Blob;
+  if (body !== undefined) headers['Content-Type'] = raw ? 'application/octet-stream' : 'application/json';
   let answer: Response;
   try {
     answer = await fetch(address(path, query), {
       method,
       headers,
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined ? undefined : raw ? body : JSON.stringify(body),
       signal,
       cache: method === 'GET' ? 'default' : 'no-store',
     });
