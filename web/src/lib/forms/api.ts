@@ -1,21 +1,30 @@
 /** What the server answers about settings. */
 
-import { get, part, post, type Problem } from '$lib/api';
+import { del, get, part, post, type Problem } from '$lib/api';
 import type { Values } from './document';
 import type { Schema } from './shapes';
 
+/** A section of the form as it is called; `prefixes` are the beginnings of the names that belong to it. */
+export interface Titled {
+  name: string;
+  title: string;
+  help: string;
+  prefixes: string[];
+}
+
 export interface Described {
   schema: Schema;
-  layout: { standard: string[]; groups?: { name: string; title: string; keys: string[] }[] };
+  layout: { standard: string[]; groups: Titled[] };
 }
 
 export interface Preset {
   name: string;
   title: string;
   why: string;
-  family?: string;
-  goal?: string;
-  memory?: number | string;
+  family: string;
+  goal: string;
+  /** Gigabytes of the card it is made for. */
+  memory: number;
   toml?: string;
   reasons?: Record<string, string>;
 }
@@ -67,14 +76,23 @@ export interface Planned {
 
 export interface Imported {
   toml: string;
-  report: { key: string; verdict: string; note: string }[];
+  kind: string;
+  report: { key: string; value: unknown; verdict: string; settings: string[]; note: string }[];
   problems: Problem[];
 }
 
 export interface Started {
   run_ids: string[];
   jobs: number[];
-  sweep?: string | null;
+  sweep: string | null;
+  /** Of a probe: the job that measures. */
+  chore: string | null;
+}
+
+export interface Recipe {
+  name: string;
+  toml: string;
+  saved: number;
 }
 
 export interface Folders {
@@ -90,5 +108,8 @@ export const readToml = (toml: string, signal?: AbortSignal) => post<ReadBack>('
 export const writeToml = (values: Values, toml: string, signal?: AbortSignal) => post<ReadBack>('/configs/write', { values, toml }, { signal });
 export const planOf = (toml: string, signal?: AbortSignal) => post<Planned>('/configs/plan', { toml }, { signal });
 export const importFile = (name: string, text: string) => post<Imported>('/configs/import', { name, text });
+export const recipes = () => get<{ recipes: Recipe[] }>('/recipes');
+export const keep = (name: string, toml: string) => post<Recipe>('/recipes', { name, toml });
+export const forget = (name: string) => del<{ recipes: Recipe[] }>(`/recipes/${part(name)}`);
 export const start = (toml: string, go: 'now' | 'queue' | 'probe') => post<Started>('/configs/start', { toml, go });
 export const folders = (path: string) => get<Folders>('/folders', { query: { path } });

@@ -15,6 +15,7 @@ const PLAN = 350;
 export class Draft {
   section = $state.raw<Section | null>(null);
   standard = $state.raw<string[]>([]);
+  groups = $state.raw<api.Titled[]>([]);
   document = $state.raw<Table>({});
   effective = $state.raw<Values>({});
   toml = $state('');
@@ -41,6 +42,7 @@ export class Draft {
     const found = await api.described();
     this.section = section(found.schema);
     this.standard = found.layout.standard;
+    this.groups = found.layout.groups;
     const kept = sessionStorage.getItem(KEY);
     await this.load(kept ?? '');
   }
