@@ -128,7 +128,7 @@ export function search(list: Node[], text: string): Node[] {
     const whole = `${name} ${each.help.toLowerCase()} ${choices(each)}`;
     if (!words.every((word) => whole.includes(word))) continue;
     const rank = words.every((word) => last.includes(word)) ? (last === words.join(' ') ? 0 : 1) : words.every((word) => name.includes(word)) ? 2 : 3;
-    found.push({ each, rank });
+    found.push({ each, rank: rank + each.key.split('.').length / 100 });
   }
   return found.sort((a, b) => a.rank - b.rank).map(({ each }) => each);
 }
