@@ -20,7 +20,7 @@ from impasto.runs.queue import default_path
 from impasto.store import default_root
 
 if TYPE_CHECKING:
-    from impasto.web.site import Site
+    from impasto.web.site import Kind, Site
 
 PORT = 7861
 _TRIES = 20
@@ -91,7 +91,8 @@ def _site(
     from impasto.web.site import Site, roots
 
     looked = root or [Path.cwd()]
-    folders = [(kind, path) for kind, paths in (("runs", runs or [Path("runs")]), ("data", looked)) for path in paths]
+    folders: list[tuple[Kind, Path]] = [("runs", path) for path in runs or [Path("runs")]]
+    folders += [("data", path) for path in looked]
     folders += [("models", path) for path in (*(models or ()), *looked)]
     for kind, path in folders:
         if kind == "runs":

@@ -15,7 +15,7 @@ from impasto import __version__
 from impasto.web import problems
 from impasto.web.live import Live, watching
 from impasto.web.problems import Problems, absent
-from impasto.web.routes import configs, datasets, lab, queue, runs, tools
+from impasto.web.routes import configs, datasets, lab, queue, runs, tools, uploads
 from impasto.web.security import Guard
 from impasto.web.site import Here, Root, Site
 from impasto.web.views import Hello, Place
@@ -51,8 +51,9 @@ def create(site: Site) -> FastAPI:
     app.state.site = site
     app.state.live = Live(site)
     wrong = {"default": {"model": Problems, "description": "What is wrong, and how to mend it"}}
-    for router in (about, runs.router, queue.router, configs.router, datasets.router, lab.router, tools.router):
-        app.include_router(router, prefix="/api", responses=wrong)  # type: ignore[arg-type]
+    app.include_router(about, prefix="/api", responses=wrong)  # type: ignore[arg-type]
+    for module in (runs, queue, uploads, configs, datasets, lab, tools):
+        app.include_router(module.router, prefix="/api", responses=wrong)  # type: ignore[arg-type]
     app.include_router(pages)
     problems.install(app)
     app.add_middleware(Guard, token=site.token, hosts=site.hosts)

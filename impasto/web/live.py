@@ -18,6 +18,7 @@ from impasto.web.showing import shown
 from impasto.web.site import Site
 from impasto.web.stream import Tails
 from impasto.web.tape import Tapes
+from impasto.web.uploads import Uploads
 from impasto.web.workers import Workers, impasto_worker
 
 PAUSE = 2.0
@@ -34,6 +35,7 @@ class Live:
         self.tapes = Tapes()
         self.tails = Tails()
         self.board = Board(self.shelf, lambda: shown(site, self.line, self.shelf))
+        self.uploads = Uploads(site)
         self.workers = Workers(self.line, site.lanes, impasto_worker(site.queue, site.state))
 
 

@@ -87,6 +87,10 @@ def install(app: FastAPI) -> None:
         code = "E-WEB-005" if error.status_code == 404 else "E-WEB-004" if error.status_code == 413 else "E-WEB-006"
         return answer(error.status_code, Problem(code, str(error.detail)))
 
+    @app.exception_handler(Exception)
+    def defect(request: Request, error: Exception) -> JSONResponse:
+        return answer(500, Problem("E-WEB-500", "this is a defect of impasto", "", "see where `impasto ui` runs"))
+
     @app.exception_handler(UnicodeEncodeError)
     def no_text(request: Request, error: UnicodeEncodeError) -> JSONResponse:
         return answer(422, Problem("E-WEB-006", "half a letter (a lone surrogate) is in the request"))

@@ -9,6 +9,7 @@ import os
 import re
 import socket as sockets
 import stat
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from impasto.web.site import Site
 
 BITS = 128
 """A token of one's own has at least so many bits, as far as its letters tell."""
+_FRAME = 8
+"""Bytes that zlib adds."""
 _HEADERS = 16 << 10
 _CONNECTIONS = 1000
 _PATIENCE = 2
@@ -67,9 +70,9 @@ def check_token(token: str, file: Path) -> None:
 
 
 def _bits(token: str) -> float:
-    """By how often its letters occur: an upper bound, low for short ones and for repetitions."""
-    counts = Counter(token).values()
-    return -sum(each * math.log2(each / len(token)) for each in counts)
+    """At most so many: by how often its letters occur, and by how small it can be written."""
+    written = 8 * (len(zlib.compress(token.encode(), 9)) - _FRAME)
+    return min(-sum(each * math.log2(each / len(token)) for each in Counter(token).values()), written)
 
 
 @contextmanager

@@ -369,6 +369,26 @@ class To(BaseModel):
     to: Move = "first"
 
 
+class NewFolder(BaseModel):
+    """What a new folder of pictures is to be called."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Begun(View):
+    """A folder that takes uploads."""
+
+    id: str
+    path: str
+
+
+class Received(View):
+    """A file that was taken."""
+
+    name: str
+    bytes: int
+
+
 class Place(View):
     """A root."""
 
