@@ -59,6 +59,11 @@ export class Draft {
     return find(this.nodes, key);
   }
 
+  /** The setting that a problem is about: its place ends with a dotted name, perhaps behind a file and a line. */
+  about(problem: Problem): Node | undefined {
+    return this.node(problem.where.split(/[\s:,]+/).pop() ?? '');
+  }
+
   /** Values by their dotted names, laid over what is there; null takes one out. */
   lay(values: Values): void {
     let document = this.document;

@@ -152,11 +152,11 @@ export function ofKind(shape: Extract<Shape, { is: 'kinds' }>, said: Json | unde
   return { kind, ...Object.fromEntries(kept) };
 }
 
-const SHORT: Record<string, string> = { unet: 'U-Net', vae: 'VAE', t5: 'T5', clip: 'CLIP', ema: 'EMA', snr: 'SNR', lora: 'LoRA', adamw: 'AdamW', l: 'L', g: 'G' };
+const SHORT: Record<string, string> = { unet: 'U-Net', vae: 'VAE', t5: 'T5', ema: 'EMA', snr: 'SNR', lora: 'LoRA', adamw: 'AdamW' };
 
 /** A setting's name as a label. */
 export function label(name: string): string {
   const words = name.replace(/([a-z])([A-Z])/g, '$1 $2').split(/[_\s]/).map((word) => SHORT[word] ?? word.toLowerCase());
-  const text = words.join(' ');
+  const text = words.join(' ').replace(/^clip (l|g|skip)\b/, (all, which: string) => `CLIP ${which === 'skip' ? which : which.toUpperCase()}${all.slice(6 + which.length)}`);
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
