@@ -19,6 +19,7 @@ export interface Node {
   /** The kinds to choose from, and the chosen one. */
   kinds: string[];
   kind: string;
+  usualKind: string;
   /** Settings inside, or the tables of a list. */
   inside: Node[];
 }
@@ -51,6 +52,7 @@ function node(setting: Setting, said: Json | undefined, base: Json | undefined, 
     changed: said !== undefined && !same(said, base),
     kinds: [],
     kind: '',
+    usualKind: '',
     inside: [],
   };
   if (tables(shape)) {
@@ -67,7 +69,8 @@ function node(setting: Setting, said: Json | undefined, base: Json | undefined, 
   if (shape.is === 'kinds') {
     made.kinds = [...shape.sections.keys()];
     made.kind = kindOf(value) ?? kindOf(base) ?? made.kinds[0]!;
-    made.changed = made.changed || made.kind !== (kindOf(base) ?? made.kinds[0]);
+    made.usualKind = kindOf(base) ?? made.kinds[0]!;
+    made.changed = made.changed || made.kind !== made.usualKind;
   }
   return made;
 }
@@ -87,6 +90,7 @@ function item(section: Section, said: Json, effective: Values, key: string, plac
     changed: true,
     kinds: [],
     kind: '',
+    usualKind: '',
     inside,
   };
 }
