@@ -8,9 +8,9 @@ export interface Dataset {
   captions: number;
   coverage: number;
   warnings: string[];
-  added?: number;
+  added: number;
   /** Pictures to show it by. */
-  samples?: string[];
+  cover: string[];
 }
 
 export interface Model {

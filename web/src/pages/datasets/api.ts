@@ -7,8 +7,8 @@ export interface Pic {
   width?: number | null;
   height?: number | null;
   size?: number | null;
-  caption: string | null;
-  tags?: string[];
+  caption: string;
+  tags: string[];
   issues: string[];
 }
 
@@ -31,10 +31,11 @@ export interface Pair {
 }
 
 export interface Change {
-  version: number | string;
+  version: number;
   at: number;
   what: string;
   changed: number;
+  undone: boolean;
 }
 
 export interface Page {
@@ -46,12 +47,18 @@ export interface Page {
   total: number;
   pictures: Pic[];
   tags: Tag[];
-  pairs?: Pair[];
   issues: Issue[];
-  version: number | string;
-  history?: Change[];
-  /** While the folder is still looked at. */
-  looking?: { done: number; total: number } | null;
+  /** The tag that most captions begin with. */
+  trigger: string;
+  version: number;
+  history: Change[];
+  /** Pictures that were looked at closely so far. */
+  looked: number;
+}
+
+export interface Index {
+  tags: Tag[];
+  pairs: Pair[];
 }
 
 export interface Asked {
@@ -60,6 +67,7 @@ export interface Asked {
   query?: string;
   tag?: string;
   issue?: string;
+  sort?: string;
 }
 
 export interface Trained {
@@ -68,10 +76,12 @@ export interface Trained {
   crop: { left: number; top: number; width: number; height: number };
   bucket: [number, number];
   scale: number;
-  flip?: boolean;
   caption: string;
   tokens: { text: string; cut: boolean }[];
   limit: number;
+  base: string;
+  /** Which text encoder the tokens are those of. */
+  reader: string;
 }
 
 export interface Bulk {
@@ -83,10 +93,14 @@ export interface Bulk {
   at: 'start' | 'end';
   remove: string[];
   sort: 'no' | 'alphabet' | 'count';
+  /** Tags at the start that stay where they are. */
+  keep: number;
+  /** Take out tags that come twice. */
+  unique: boolean;
   pics: string[] | null;
 }
 
-export type Changes = Record<string, { before: string | null; after: string }>;
+export type Changes = Record<string, { before: string; after: string }>;
 
 const of = (id: string) => `/datasets/${part(id)}`;
 
@@ -95,8 +109,9 @@ export const add = (path: string) => post<Dataset>('/datasets', { path });
 export const forget = (id: string) => del<unknown>(of(id));
 export const page = (id: string, asked: Asked, signal?: AbortSignal) => get<Page>(of(id), { query: { ...asked }, signal });
 export const thumbnail = (id: string, pic: string, w = 256) => `${of(id)}/pictures/${part(pic)}?w=${w}`;
-export const trained = (id: string, pic: string, signal?: AbortSignal) => get<Trained>(`${of(id)}/pictures/${part(pic)}/as-trained`, { signal });
-export const save = (id: string, changes: Record<string, string>, version: number | string, what: string) =>
-  put<{ saved: number; version: number | string }>(`${of(id)}/captions`, { changes, version, what });
+export const index = (id: string) => get<Index>(`${of(id)}/tags`);
+export const trained = (id: string, pic: string, base: string, signal?: AbortSignal) => get<Trained>(`${of(id)}/pictures/${part(pic)}/as-trained`, { query: { base }, signal });
+export const save = (id: string, changes: Record<string, string>, version: number, what: string) =>
+  put<{ saved: number; version: number }>(`${of(id)}/captions`, { changes, version, what });
 export const preview = (id: string, bulk: Bulk) => post<{ changes: Changes; count: number }>(`${of(id)}/captions/preview`, bulk);
-export const undo = (id: string) => post<{ undone: number; version: number | string }>(`${of(id)}/undo`);
+export const undo = (id: string) => post<{ undone: number; version: number }>(`${of(id)}/undo`);

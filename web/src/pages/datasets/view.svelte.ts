@@ -2,7 +2,7 @@ import { SvelteMap, SvelteSet } from 'svelte/reactivity';
 import { asProblems, type Problem } from '$lib/api';
 import { fail, say } from '$lib/say.svelte';
 import * as api from './api';
-import type { Page, Pic } from './api';
+import type { Index, Page, Pic } from './api';
 
 export const CHUNK = 200;
 
@@ -18,10 +18,12 @@ function editsOf(id: string): SvelteMap<string, string> {
 /** A folder of pictures as it is looked through: the pages that came, what is chosen, what was changed. */
 export class View {
   head = $state.raw<Page | null>(null);
+  index = $state.raw<Index>({ tags: [], pairs: [] });
   problems = $state.raw<Problem[]>([]);
   query = $state('');
   tag = $state('');
   issue = $state('');
+  sort = $state('name');
   /** Places of pictures in the present order; those that did not come yet are missing. */
   shown = $state.raw<(Pic | undefined)[]>([]);
   at = $state(0);
@@ -60,6 +62,17 @@ export class View {
     }
   }
 
+  /** Read the index of tags anew. */
+  async tags(): Promise<void> {
+    this.index = await api.index(this.id);
+  }
+
+  /** What is known by now of pictures that are still looked at; the grid stays. */
+  async again(): Promise<void> {
+    const head = await api.page(this.id, { offset: 0, limit: 0, query: this.query, tag: this.tag, issue: this.issue, sort: this.sort });
+    this.head = { ...head, pictures: this.head?.pictures ?? [] };
+  }
+
   /** See to it that the pictures at these places come. */
   need(from: number, until: number): void {
     for (let chunk = Math.floor(from / CHUNK); chunk <= Math.floor(Math.min(until, this.shown.length - 1) / CHUNK); chunk++) {
@@ -81,11 +94,11 @@ export class View {
   }
 
   caption(pic: Pic): string {
-    return this.edits.get(pic.id) ?? pic.caption ?? '';
+    return this.edits.get(pic.id) ?? pic.caption;
   }
 
   write(pic: Pic, caption: string): void {
-    if (caption === (pic.caption ?? '')) this.edits.delete(pic.id);
+    if (caption === (pic.caption)) this.edits.delete(pic.id);
     else this.edits.set(pic.id, caption);
   }
 
@@ -116,6 +129,7 @@ export class View {
       for (const [pic, caption] of Object.entries(changes)) if (this.edits.get(pic) === caption) this.edits.delete(pic);
       say(`${found.saved} ${found.saved === 1 ? 'caption is' : 'captions are'} saved.`);
       await this.look(this.at);
+      void this.tags();
     } catch (error) {
       fail(error);
     } finally {
@@ -126,14 +140,15 @@ export class View {
   async undo(): Promise<void> {
     try {
       const found = await api.undo(this.id);
-      say(`The last save is undone: ${found.undone} captions.`);
+      say(`The last save is undone: ${found.undone} ${found.undone === 1 ? 'caption' : 'captions'}.`);
       await this.look(this.at);
+      void this.tags();
     } catch (error) {
       fail(error);
     }
   }
 
   private page(chunk: number, signal: AbortSignal): Promise<Page> {
-    return api.page(this.id, { offset: chunk * CHUNK, limit: CHUNK, query: this.query, tag: this.tag, issue: this.issue }, signal);
+    return api.page(this.id, { offset: chunk * CHUNK, limit: CHUNK, query: this.query, tag: this.tag, issue: this.issue, sort: this.sort }, signal);
   }
 }
