@@ -242,7 +242,7 @@ def _tab(browser: Any, *, width: int = 1280, scheme: str = "light") -> Iterator[
 
 def _drop(page: Page, name: str, text: str) -> None:
     transfer = page.evaluate_handle(
-        "([name, text]) => { const given = new DataTransfer(); given.items.add(new File([text], name)); return given; }",
+        "([name, text]) => { const all = new DataTransfer(); all.items.add(new File([text], name)); return all; }",
         [name, text],
     )
     page.dispatch_event("main h1", "drop", {"dataTransfer": transfer})
