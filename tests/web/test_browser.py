@@ -353,7 +353,7 @@ def _told(message: Any) -> str:
 def _show(page: Page, path: str) -> None:
     page.evaluate("(path) => { location.hash = path; }", path)
     page.wait_for_function("document.querySelector('main h1') !== null")
-    page.wait_for_timeout(250)  # pictures and curves come after the heading
+    page.wait_for_timeout(150)  # pictures and curves come after the heading
 
 
 def _shot(name: str) -> Path:
