@@ -101,7 +101,7 @@ def _site(
     line = (queue or default_path(os.environ)).absolute()
     return Site(
         token=token, roots=roots(folders), queue=line, cache=default_root(os.environ) / "ui",
-        state=default_path(os.environ).parent / "ui", hosts=frozenset(names),
+        state=default_path(os.environ).parent / "ui", store=default_root(os.environ), hosts=frozenset(names),
         lanes=tuple(lanes.devices(os.environ)) if workers else (),
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 
 from impasto import __version__
 from impasto.web import problems
+from impasto.web.desk import Desk
 from impasto.web.live import Live, watching
 from impasto.web.problems import Problems, absent
 from impasto.web.routes import configs, datasets, lab, queue, runs, tools, uploads
@@ -50,6 +51,7 @@ def create(site: Site) -> FastAPI:
     )
     app.state.site = site
     app.state.live = Live(site)
+    app.state.desk = Desk(site)
     wrong = {"default": {"model": Problems, "description": "What is wrong, and how to mend it"}}
     app.include_router(about, prefix="/api", responses=wrong)  # type: ignore[arg-type]
     for module in (runs, queue, uploads, configs, datasets, lab, tools):
