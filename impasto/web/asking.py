@@ -132,7 +132,7 @@ def create(live: Live, config: RunConfig, *, lane: str | None = None, go: bool =
 
 def made(live: Live, run: RunFolder, *, lane: str | None = None, go: bool) -> Made:
     """What the browser is told of a run that was made."""
-    id = live.shelf.id_of(run.path)
+    id = live.shelf.id_of(run.path, patience=0.0)
     if id is None:
         raise absent(run.name)
     return Made(id=id, job=enqueue(live, [run.path], lane=lane)[0] if go else None)
