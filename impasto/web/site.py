@@ -46,6 +46,8 @@ class Site:
     """Names besides loopback that a request may be addressed to."""
     static: Path = Path(__file__).parent / "static"
     """The built pages."""
+    webhook: str = ""
+    """Whom to tell when a run has ended; empty: nobody."""
     lanes: tuple[str, ...] = ()
     """The lanes of this machine, for which workers are started when there is work; empty: none are started."""
 
