@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from impasto.errors import UserError
 from impasto.web.shelf import Shelf
 from impasto.web.stream import ALIVE, HELLO, PING, frame
 from impasto.web.views import Queue, Summary
@@ -39,7 +41,9 @@ class Board:
         while True:
             await asyncio.sleep(self._pause)
             if self._listeners:
-                changes = await asyncio.to_thread(self._changes)
+                changes: list[bytes] = []
+                with contextlib.suppress(UserError, OSError):  # a disk that is away now: once more at the next look
+                    changes = await asyncio.to_thread(self._changes)
                 if changes:
                     async with self._grown:
                         for change in changes:

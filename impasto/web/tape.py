@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from impasto.web.digest import mean
-from impasto.web.lines import Mark, fresh, number, parsed, text, whole
+from impasto.web.lines import LARGEST, Mark, fresh, number, parsed, text, whole
 from impasto.web.story import Told, tell
 
 NAN = float("nan")
-_LARGEST = 1e300
 _CURVES = ("loss", "norm", "seconds", "memory", "length", "longest")
 _PARTS = 64
 """Rates of a step, or noise levels of a measurement, at most."""
@@ -41,7 +40,7 @@ class Column:
             self.cut(step - 1)
         self.x.append(step)
         self.t.append(time)
-        if type(value) is float and -_LARGEST < value < _LARGEST:
+        if type(value) is float and -LARGEST < value < LARGEST:
             self.y.append(value)
         else:
             found = number(value)
