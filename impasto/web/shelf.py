@@ -95,11 +95,7 @@ class Shelf:
         """The id of a run's folder, if it is one of the site's."""
         whole = Path(os.path.realpath(folder))
         with self._turn:
-<<<<<<< HEAD
             if whole not in self._ids and (whole / "config.toml").is_file():  # made a moment ago
-=======
-            if whole not in self._ids and time.monotonic() - self._found >= patience:
->>>>>>> front
                 self._find()
             return self._ids.get(whole)
 
