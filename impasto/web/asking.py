@@ -26,7 +26,8 @@ from impasto.web.detail import can
 from impasto.web.live import Live
 from impasto.web.problems import Refused, absent
 from impasto.web.shelf import Entry
-from impasto.web.views import Asking, Made, Move
+from impasto.web.views import Asking, Made
+from impasto.web.views_queue import Move
 
 _KEY = re.compile(r"[a-z_][a-z0-9_]*(\.[A-Za-z0-9_-]+)*")
 _MOST = 200
