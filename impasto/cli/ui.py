@@ -8,6 +8,7 @@ import sys
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +40,7 @@ def ui(
     exposed: bool = False,
     allowed_host: Annotated[list[str] | None, Parameter(negative=())] = None,
     token_file: Path | None = None,
+    webhook: str = "",
     queue: Path | None = None,
 ) -> None:
     """Open the web app: see runs, queue them, compare them, edit captions. Ctrl-C ends the app and no training.
@@ -70,13 +72,16 @@ def ui(
         A name by which the app may be reached besides localhost. May be repeated.
     token_file
         A file with the token, which nobody else may read, in place of a new token at each start.
+    webhook
+        An address that is told (POST, JSON) when a run is done, stopped, failed or lost: Slack, Discord, your own.
     queue
         The file of the line, in place of the usual one.
     """
-    from impasto.web import serving
+    from impasto.web import bell, serving
 
     serving.check_exposure(host, exposed=exposed, names=allowed_host or ())
     site = _site(root, runs, models, queue, _token(token_file), allowed_host or (), workers=not no_workers)
+    site = replace(site, webhook=bell.checked(webhook) if webhook else "")
     with serving.listening(host, port if port is not None else PORT, tries=1 if port is not None else _TRIES) as socket:
         address = serving.address(socket, site.token)
         print("\n".join(_greeting(site, address, exposed=exposed)), flush=True)

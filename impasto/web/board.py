@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from impasto.errors import UserError
 from impasto.web.shelf import Shelf
 from impasto.web.stream import ALIVE, HELLO, PING, frame
-from impasto.web.views import Queue, Summary
+from impasto.web.views import Summary
+from impasto.web.views_queue import Queue
 
 PAUSE = 0.5
 """Seconds between two looks."""
@@ -39,7 +42,9 @@ class Board:
         while True:
             await asyncio.sleep(self._pause)
             if self._listeners:
-                changes = await asyncio.to_thread(self._changes)
+                changes: list[bytes] = []
+                with contextlib.suppress(UserError, OSError):  # a disk that is away now: once more at the next look
+                    changes = await asyncio.to_thread(self._changes)
                 if changes:
                     async with self._grown:
                         for change in changes:

@@ -39,7 +39,7 @@ def inner(run: RunFolder, path: Path) -> Path | None:
     """A file of a run, unless it is none or a link leads out of the run's folder."""
     try:
         found = path.resolve(strict=True)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return None
     return found if found.is_relative_to(run.path) and found.is_file() else None
 

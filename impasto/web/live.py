@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Request
 
 from impasto.errors import UserError
+from impasto.web.bell import Bell, post
 from impasto.web.board import Board
 from impasto.web.line import Line
 from impasto.web.shelf import Shelf
@@ -35,6 +36,7 @@ class Live:
         self.tapes = Tapes()
         self.tails = Tails()
         self.board = Board(self.shelf, lambda: shown(site, self.line, self.shelf))
+        self.bell = Bell(site.webhook, post) if site.webhook else None
         self.uploads = Uploads(site)
         self.workers = Workers(self.line, site.lanes, impasto_worker(site.queue, site.state))
 
@@ -60,6 +62,8 @@ async def _serve(live: Live) -> None:
     while True:
         with contextlib.suppress(UserError, OSError):  # the line cannot be used now: the pages say so; once more later
             await asyncio.to_thread(live.workers.see_to)
+            if live.bell is not None:
+                await asyncio.to_thread(live.bell.look, live.shelf.summaries()[0])
         await asyncio.sleep(PAUSE)
 
 

@@ -64,7 +64,7 @@ class Shelf:
         self._line = line
         self._entries: dict[str, Entry] = {}
         self._ids: dict[Path, str] = {}
-        self._looked = 0.0
+        self._looked = self._found = 0.0
         self._left = 0
         self._turn = threading.Lock()
 
@@ -91,11 +91,11 @@ class Shelf:
         """The folder of a run."""
         return self.entry(id).run
 
-    def id_of(self, folder: Path) -> str | None:
-        """The id of a run's folder, if it is one of the site's."""
+    def id_of(self, folder: Path, *, patience: float = PATIENCE) -> str | None:
+        """The id of a run's folder, if it is one of the site's. One that was made just now needs a fresh look."""
         whole = Path(os.path.realpath(folder))
         with self._turn:
-            if whole not in self._ids and (whole / "config.toml").is_file():  # made a moment ago
+            if whole not in self._ids and time.monotonic() - self._found >= patience:
                 self._find()
             return self._ids.get(whole)
 
@@ -124,6 +124,7 @@ class Shelf:
             if id not in self._entries:
                 self._entries[id] = Entry(id, RunFolder(path), root)
         self._ids = {path: id for id, (path, _) in found.items()}
+        self._found = time.monotonic()
 
     def _refresh(self, entry: Entry, jobs: Mapping[Path, Job], *, now: float) -> None:
         """Read again what has changed of a run."""

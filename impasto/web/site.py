@@ -48,6 +48,8 @@ class Site:
     """The built pages."""
     store: Path | None = None
     """The store of encoded pictures, that plans ask and cleaning empties; None: one of its own in the cache."""
+    webhook: str = ""
+    """Whom to tell when a run has ended; empty: nobody."""
     lanes: tuple[str, ...] = ()
     """The lanes of this machine, for which workers are started when there is work; empty: none are started."""
 

@@ -46,7 +46,7 @@ def _words(event: Mapping[str, Any]) -> tuple[Level, str] | None:
     step = whole(event.get("step"))
     match event["kind"]:
         case "started":
-            since = event.get("resumed_from")
+            since = whole(event.get("resumed_from"))
             went = f"goes on from step {since}" if since else "begins"
             return "milestone", f"{went}, {whole(event.get('steps'))} steps in all"
         case "phase":
@@ -64,7 +64,8 @@ def _words(event: Mapping[str, Any]) -> tuple[Level, str] | None:
         case "picked":
             return _pick(event)
         case "ranked":
-            return "milestone", f"cut to ranks {', '.join(text(each) for each in event.get('files') or ())}"
+            ranks = event.get("files")
+            return "milestone", f"cut to ranks {', '.join(ranks) if isinstance(ranks, dict) else ''}"
         case "warned":
             return "warning", text(event.get("text"))
         case "failed":

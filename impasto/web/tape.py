@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from impasto.web.digest import mean
-from impasto.web.lines import Mark, fresh, number, parsed, text, whole
+from impasto.web.lines import LARGEST, Mark, fresh, number, parsed, text, whole
 from impasto.web.story import Told, tell
 
 NAN = float("nan")
+_CURVES = ("loss", "norm", "seconds", "memory", "length", "longest")
+_PARTS = 64
+"""Rates of a step, or noise levels of a measurement, at most."""
 KEPT = 8
 """Runs whose tapes are kept in memory; 200,000 steps are about 15 MB."""
 MESSAGES = 5000
@@ -31,13 +34,17 @@ class Column:
     t: array[float] = field(default_factory=lambda: array("d"))
     y: array[float] = field(default_factory=lambda: array("d"))
 
-    def add(self, step: int, time: float, value: float | None) -> None:
+    def add(self, step: int, time: float, value: object) -> None:
         """One point. What was told of this step or later ones before is taken back."""
         if self.x and step <= self.x[-1]:
             self.cut(step - 1)
         self.x.append(step)
         self.t.append(time)
-        self.y.append(NAN if value is None else value)
+        if type(value) is float and -LARGEST < value < LARGEST:
+            self.y.append(value)
+        else:
+            found = number(value)
+            self.y.append(NAN if found is None else found)
 
     def cut(self, step: int) -> None:
         """Forget what comes after a step."""
@@ -96,13 +103,14 @@ class Tape:
 
     def _step(self, event: Mapping[str, Any], time: float) -> None:
         step = self.step = whole(event.get("step"))
-        for name in ("loss", "norm", "seconds", "memory", "length", "longest"):
-            if name == "loss" or event.get(name) is not None:
-                self._column(name).add(step, time, number(event.get(name)))
+        for name in _CURVES:
+            value = event.get(name)
+            if value is not None or name == "loss":
+                self._column(name).add(step, time, value)
         rates = event.get("rates")
-        if isinstance(rates, dict):
-            for part, rate in list(rates.items())[:64]:
-                self._column(f"rate.{text(part)}").add(step, time, number(rate))
+        if isinstance(rates, dict) and len(rates) <= _PARTS:
+            for part, rate in rates.items():
+                self._column(f"rate.{part}").add(step, time, rate)
         self.epochs.add(step, time, whole(event.get("epoch")))
 
     def _measured(self, event: Mapping[str, Any], time: float) -> None:
@@ -112,8 +120,8 @@ class Tape:
             losses = event.get(key)
             if isinstance(losses, dict) and losses:
                 self._column(name).add(step, time, mean(losses))
-                for noise, loss in list(losses.items())[:64]:
-                    self._column(f"{name}.{text(noise)}").add(step, time, number(loss))
+                for noise, loss in list(losses.items())[:_PARTS]:
+                    self._column(f"{name}.{noise}").add(step, time, loss)
 
     def _back(self, step: int) -> None:
         """The run goes on from a step: what came after it is taken back."""
@@ -127,7 +135,10 @@ class Tape:
         self.picked = []
 
     def _column(self, name: str) -> Column:
-        return self.columns.setdefault(name, Column())
+        column = self.columns.get(name)
+        if column is None:
+            column = self.columns[name] = Column()
+        return column
 
 
 class Tapes:

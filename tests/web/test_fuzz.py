@@ -12,9 +12,11 @@ import random
 import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote, urlencode
 
+from impasto import events
+from impasto.web import live
 from impasto.web.app import create
 from impasto.web.problems import Problems
 from impasto.web.site import Site
@@ -160,3 +162,40 @@ def test_no_request_is_too_much_for_the_server(site: Site, tmp_path: Path) -> No
             assert b"Traceback" not in answer.body
 
     asyncio.run(try_all())
+
+
+FIELDS = (
+    "run", "steps", "resumed_from", "name", "done", "total", "step", "epoch", "loss", "rates", "norm", "seconds",
+    "memory", "file", "prompt", "losses", "training", "candidates", "files", "checkpoint", "matched", "expected",
+    "difference", "reader", "code", "text", "patience", "time",
+)  # fmt: skip
+
+
+def test_no_line_of_events_is_too_much_for_the_server(site: Site, tmp_path: Path) -> None:
+    """Runs are folders that may come from anywhere: what they tell is believed in no respect."""
+    app = create(site)
+    dice = Dice({"components": {"schemas": {}}}, SEED)
+    kinds = [each.model_fields["kind"].default for each in get_args(get_args(events.Event)[0])]
+    for number in range(max(20, REQUESTS // 15)):
+        run = made.run(tmp_path / "runs" / f"run-{number}")
+        with run.events.open("wb") as file:
+            for _ in range(40):
+                told = {name: dice.anything() for name in FIELDS if dice.random.random() < 0.5}
+                if dice.random.random() < 0.5:
+                    told |= {"step": dice.random.randrange(50), "candidates": [{"step": 1, "file": dice.anything()}]}
+                told |= {"version": 1, "kind": dice.random.choice([*kinds, dice.anything()])}
+                file.write(json.dumps(told).encode() + b"\n")
+        (run.path / "marks.json").write_text(json.dumps({"tags": dice.anything(), "note": dice.anything()}))
+        (run.path / "record.json").write_text(json.dumps({"base": dice.anything(), "parent": {"run": dice.anything()}}))
+        (run.path / "ledger.json").write_text(json.dumps({"pictures": [{"name": dice.anything()}]}))
+
+    async def look() -> None:
+        listed = json.loads((await ask(app, "GET", "/api/runs")).body)["runs"]
+        assert listed
+        for each in listed:
+            for part in ("", "/series", "/log"):
+                answer = await ask(app, "GET", f"/api/runs/{each['id']}{part}")
+                assert answer.status == 200, (each["id"], part, answer.body)
+        assert live.of(app).board._changes(), "and it can be told to all pages"
+
+    asyncio.run(look())

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from impasto import lock
+from impasto import events, lock
 from impasto.runs import worker as working
 from impasto.runs.queue import Queue
 from impasto.web import live, shelf
@@ -25,8 +25,9 @@ from impasto.web.workers import PATIENCE, Workers
 from tests.web import made
 from tests.web.conftest import HOST, TOKEN
 
-JOBS = int(os.environ.get("IMPASTO_TEST_JOBS", "4"))
-"""Of the test with two servers; 200 take some minutes."""
+JOBS = int(os.environ.get("IMPASTO_TEST_JOBS", "30"))
+KILLS = int(os.environ.get("IMPASTO_TEST_KILLS", "2"))
+"""Of the test with two servers."""
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,25 @@ def test_runs_are_put_into_the_line_moved_taken_out_and_tried_again(client: Test
     assert client.post("/api/queue/3/retry").status_code == 409
     assert line(client) == [(1, "queued"), (3, "queued"), (2, "queued")]
     assert client.post("/api/queue/99/cancel").status_code == 404
+
+
+def test_a_paused_run_goes_on_before_its_worker_has_noticed_that_it_ended(client: TestClient, tmp_path: Path) -> None:
+    run = made.run(tmp_path / "runs" / "anna")
+    other = made.run(tmp_path / "runs" / "bert")
+    client.post("/api/queue", json={"run_ids": ["runs:anna", "runs:bert"], "together": True})
+    queue = live.of(client.app).line.queue  # type: ignore[arg-type]
+    assert queue.claim("cpu", lambda job: 0)
+    with lock.Lock(other.lock):
+        with lock.Lock(run.lock):
+            made.tell(run, events.Started(run="anna", steps=9), *made.steps(1, 3, time=time.time()))
+            client.post("/api/runs/runs:anna/requests", json={"kind": "pause"})
+            made.tell(run, events.Halted(text="stopped on request"))
+        assert client.post("/api/runs/runs:anna/requests", json={"kind": "resume"}).status_code == 409, "bert trains"
+    assert client.post("/api/runs/runs:anna/requests", json={"kind": "resume"}).status_code == 200
+    assert [(each.state, each.folders) for each in queue.jobs()] == [
+        ("stopped", (run.path, other.path)),
+        ("queued", (run.path,)),
+    ]
 
 
 def test_a_lane_is_held_and_released(client: TestClient, three: list[str]) -> None:
@@ -120,6 +140,7 @@ def test_a_worker_is_started_where_there_is_work_and_nobody_serves(site: Site, t
     assert started.lanes == ["cuda:0", "cuda:0"], "its worker died, and what it left is seen to"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="trainings are forks here")
 def test_two_servers_and_workers_that_are_killed_lose_no_job_and_start_none_twice(site: Site, tmp_path: Path) -> None:
     """Two servers put runs into one line and see to its lanes, while workers are killed at random."""
     notes, dice = tmp_path / "notes", random.Random(7)
@@ -127,14 +148,7 @@ def test_two_servers_and_workers_that_are_killed_lose_no_job_and_start_none_twic
     running: list[subprocess.Popen[bytes]] = []
 
     def spawn(lane: str) -> subprocess.Popen[bytes]:
-        code = (
-            "import sys, os; from pathlib import Path; from impasto.runs import worker; "
-            "from impasto.runs.queue import Queue; "
-            "start = worker.start([sys.executable, '-m', 'tests.runs.trains', sys.argv[3], '0.01'], dict(os.environ)); "
-            "worker.Worker(Queue(Path(sys.argv[1])), sys.argv[2], start, print, pause=0.02)"
-            ".serve(lambda: False, until_empty=True)"
-        )
-        command = [sys.executable, "-c", code, str(site.queue), lane, str(notes)]
+        command = [sys.executable, "-m", "tests.web.works", str(site.queue), lane, str(notes)]
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         running.append(child)
         return child
@@ -151,15 +165,15 @@ def test_two_servers_and_workers_that_are_killed_lose_no_job_and_start_none_twic
             answers = [client.post("/api/queue", json={"run_ids": [id]}).status_code for client in (one, two)]
             assert sorted(answers) == [200, 409]
         begun, kills = time.monotonic(), 0
-        while any(state in ("queued", "running") for _, state in line(one)):
-            assert time.monotonic() - begun < 60 + 5 * JOBS
+        while {"queued", "running"} & (states := {state for _, state in line(one)}):
+            assert time.monotonic() - begun < 60 + JOBS
             for client in (one, two):
                 of_it = live.of(client.app)  # type: ignore[arg-type]
                 for lane in of_it.workers._started:
                     of_it.workers._started[lane] -= PATIENCE * 0.5
                 of_it.workers.see_to()
             alive = [each for each in running if each.poll() is None]
-            if alive and kills < JOBS / 3 and dice.random() < 0.3:
+            if alive and "running" in states and kills < KILLS and dice.random() < 0.5:
                 dice.choice(alive).kill()
                 kills += 1
             time.sleep(0.15)
@@ -167,4 +181,4 @@ def test_two_servers_and_workers_that_are_killed_lose_no_job_and_start_none_twic
     for child in running:
         child.wait()
     trained = notes.read_text().split()
-    assert sorted(trained) == [id[5:] for id in ids]
+    assert sorted(trained) == sorted(id[5:] for id in ids)

@@ -162,6 +162,8 @@ def test_a_picture_is_encoded_anew_and_made_smaller(client: TestClient, site: Si
     with Image.open(io.BytesIO(answer.content)) as shown:
         assert (shown.format, shown.size) == ("WEBP", (256, 192))
     assert list((site.cache / "thumbnails").rglob("*.webp"))
+    again = {"If-None-Match": answer.headers["etag"]}
+    assert client.get("/api/runs/runs:anna/pictures/00000020-1.png?w=256", headers=again).status_code == 304
     assert client.get("/api/runs/runs:anna/pictures/00000020-1.png?w=250").content == answer.content
 
 

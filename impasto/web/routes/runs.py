@@ -27,6 +27,7 @@ _OUTPUT = 64 << 10
 
 Id = Annotated[str, Path(min_length=1, max_length=8192)]
 Last = Annotated[str, Header(alias="Last-Event-ID", max_length=60)]
+Known = Annotated[str, Header(alias="If-None-Match", max_length=100)]
 
 
 @router.get("/runs")
@@ -82,12 +83,12 @@ def log(id: Id, now: Now, after: Annotated[int, Query(ge=-1, le=10**12)] = -1) -
 
 
 @router.get("/runs/{id}/pictures/{name}", response_class=Response, responses=_PICTURE)
-def picture(id: Id, name: Id, now: Now, w: Annotated[int, Query(ge=16, le=4096)] = 256) -> Response:
+def picture(id: Id, name: Id, now: Now, w: Annotated[int, Query(ge=16, le=4096)] = 256, known: Known = "") -> Response:
     """A picture of the run, encoded anew, at most `w` wide."""
     path = detail.picture(now.shelf.run(id), name)
     if path is None:
         raise absent(name)
-    return pictures.response(path, w, now.site.cache)
+    return pictures.response(path, w, now.site.cache, known=known)
 
 
 @router.post("/runs/{id}/requests")
