@@ -9,6 +9,8 @@ from fastapi import Depends, Request
 from impasto.store import Store
 from impasto.web.chores import Chores
 from impasto.web.folders import Shelf
+from impasto.web.health import Health
+from impasto.web.models import Cabinet
 from impasto.web.planning import Planning
 from impasto.web.site import Site
 
@@ -22,11 +24,14 @@ class Desk:
         self.planning = Planning(self.store)
         self.chores = Chores(site.state / "chores")
         self.folders = Shelf(site)
+        self.cabinet = Cabinet(site)
+        self.health = Health()
 
     def close(self) -> None:
         """Begin nothing any more."""
         self.planning.close()
         self.folders.close()
+        self.chores.close()
 
 
 def of_request(request: Request) -> Desk:

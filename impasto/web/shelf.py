@@ -91,11 +91,11 @@ class Shelf:
         """The folder of a run."""
         return self.entry(id).run
 
-    def id_of(self, folder: Path) -> str | None:
-        """The id of a run's folder, if it is one of the site's."""
+    def id_of(self, folder: Path, *, patience: float = PATIENCE) -> str | None:
+        """The id of a run's folder, if it is one of the site's. One that was made just now needs a fresh look."""
         whole = Path(os.path.realpath(folder))
         with self._turn:
-            if whole not in self._ids and (whole / "config.toml").is_file():  # made a moment ago
+            if whole not in self._ids and time.monotonic() - self._found >= patience:
                 self._find()
             return self._ids.get(whole)
 
