@@ -90,12 +90,12 @@ class Chores:
         files.make_folder(self._folder)
         with (self._folder / f"chore-{chore.id}.out").open("w+b") as out:
             command = [sys.executable, "-m", "impasto", *chore.arguments]
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE)
-            chore.process = process
-            assert process.stderr is not None
-            for line in _lines(process.stderr):
-                _hear(chore, line)
-            code = process.wait()
+            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE) as process:
+                chore.process = process
+                assert process.stderr is not None
+                for line in _lines(process.stderr):
+                    _hear(chore, line)
+                code = process.wait()
             out.seek(0)
             printed = out.read(MOST).decode("utf-8", "replace")
         (self._folder / f"chore-{chore.id}.out").unlink(missing_ok=True)
