@@ -304,6 +304,8 @@ PAGES = {
     "settings": "/runs/runs%3Aanna?tab=settings",
     "queue": "/queue",
     "compare": "/lab?tab=compare&runs=runs:anna,runs:anna-fast",
+    "draw": "/lab?tab=draw",
+    "sweeps": "/lab?tab=sweeps",
     "tools": "/tools",
 }
 
