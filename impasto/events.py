@@ -154,6 +154,14 @@ class Dropped(Told):
     """Why."""
 
 
+class Halted(Told):
+    """The run ended before its last step because it was asked to. It could go on."""
+
+    kind: Literal["halted"] = "halted"
+    text: Text
+    """Who asked."""
+
+
 class Finished(Told):
     """Everything is trained and written."""
 
@@ -178,7 +186,7 @@ class Noted(Told):
 
 Event: TypeAlias = Annotated[
     Started | Phase | Step | Preview | Validated | Picked | Ranked | Saved | Proven | Warned | Resumed | Failed
-    | Dropped | Finished | Noted,
+    | Dropped | Halted | Finished | Noted,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

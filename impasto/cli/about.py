@@ -9,18 +9,20 @@ import shutil
 import sys
 from pathlib import Path
 
-from impasto import __version__, files
+from impasto import __version__, files, presets
 from impasto.adapters.config import Lora
 from impasto.cli import doctor as diagnosis
 from impasto.cli.display import watching
 from impasto.cli.help import about
 from impasto.config import RunConfig, json_schema
 from impasto.errors import ConfigError, Problem
+from impasto.settings import form
+from impasto.settings.suggest import nearest
 from impasto.settings.toml import literal
 from impasto.sweeps.config import WholeFile
 
 
-def new(file: Path = Path("impasto.toml"), /, *, data: Path | None = None) -> None:
+def new(file: Path = Path("impasto.toml"), /, *, data: Path | None = None, preset: str | None = None) -> None:
     """Write a file of settings to start from.
 
     Parameters
@@ -29,6 +31,9 @@ def new(file: Path = Path("impasto.toml"), /, *, data: Path | None = None) -> No
         The file to write; never one that exists.
     data
         The folder of pictures to learn from.
+    preset
+        Settings for a goal, a base and a card, each with its reason, as character-sdxl-12gb: character, style or
+        concept; sd15, sdxl or flux; 8gb, 12gb or 24gb.
     """
     if os.path.lexists(file):
         fix = f"choose another name: `impasto new {file.stem}-2.toml`"
@@ -36,7 +41,8 @@ def new(file: Path = Path("impasto.toml"), /, *, data: Path | None = None) -> No
     if not file.absolute().parent.is_dir():
         what = f"there is no folder {file.absolute().parent}"
         raise ConfigError(Problem("E-CFG-033", what, "command line", "make it first"))
-    files.write(file, starter(_beside(data, file) if data else "pictures").encode())
+    pictures = _beside(data, file) if data else "pictures"
+    files.write(file, (starter(pictures) if preset is None else _of_preset(preset, pictures)).encode())
     print(f"wrote {file}; next: `impasto train {file}`")
 
 
@@ -78,6 +84,16 @@ text = "a picture"
 """
 
 
+def _of_preset(name: str, pictures: str) -> str:
+    """The settings of a preset, with the pictures in them."""
+    found = presets.named(name)
+    if found is None:
+        near = nearest(name, [each.name for each in presets.every()], farthest=6) or presets.every()[0].name
+        what = f"there is no preset {name!r}: a goal ({', '.join(presets.GOALS)}), a base ({', '.join(presets.BASES)}) "
+        raise ConfigError(Problem("E-CLI-001", what + "and a card (8gb, 12gb, 24gb)", "--preset", f"--preset {near}"))
+    return form.edited(found.toml, {**found.values, "name": "my-lora", "data.sets.0.path": pictures}, RunConfig)
+
+
 def explain(setting: str | None = None, /) -> None:
     """Tell what a section or a setting is for, and what it may hold.
 
@@ -111,9 +127,10 @@ def quickstart(*, folder: Path = Path("quickstart"), seed: int = 0, plain: bool 
     plain
         Print plain lines instead of a live display.
     """
+    from impasto.engine import first
     from impasto.engine import quickstart as walk
 
-    config = walk.settings(folder, seed=seed)
+    config = first.settings(folder, seed=seed)
     with watching(1, sys.stderr, plain=plain) as show:
         measured = walk.quickstart(folder, config, show=show)
     print(walk.closing(folder, config, measured, command=_called()))

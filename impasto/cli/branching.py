@@ -13,6 +13,7 @@ from impasto.config import RunConfig
 from impasto.experiments import branch
 from impasto.experiments.pack import pack as pack_into
 from impasto.runs.folder import RunFolder
+from impasto.runs.machine import record
 
 
 def fork(run: str, /, *settings: str, at: int | None = None, plain: bool = False, runs: Path = RUNS) -> None:
@@ -31,8 +32,6 @@ def fork(run: str, /, *settings: str, at: int | None = None, plain: bool = False
     runs
         The folder of runs.
     """
-    from impasto.engine.opening import record
-
     config = branch.fork(found(run, runs), at, settings, record())
     print(_trained(config, plain=plain).path)
 

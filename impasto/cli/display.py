@@ -71,6 +71,9 @@ class Row:
             case events.Dropped():
                 self.step, self.phase = event.step, "dropped"
                 return f"step {event.step}: dropped, {event.text}"
+            case events.Halted():
+                self.phase = "stopped"
+                return event.text
             case events.Noted():
                 return event.text
             case events.Finished():

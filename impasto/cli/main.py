@@ -20,6 +20,7 @@ from impasto.cli import (
     scoring,
     sweep,
     training,
+    ui,
     weights,
 )
 from impasto.cli.usage import PlainHelp
@@ -67,6 +68,7 @@ for command in (
     about.doctor,
     about.quickstart,
     about.version,
+    ui.ui,
 ):
     app.command(command)
 app.command(compat.import_, name="import")

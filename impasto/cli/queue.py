@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import time
@@ -18,14 +17,12 @@ from impasto.checks import run_folder
 from impasto.cli.text import columns
 from impasto.cli.training import asked_for, loaded
 from impasto.errors import ConfigError, Problem
-from impasto.runs import group
+from impasto.runs import group, lanes
 from impasto.runs import worker as working
 from impasto.runs.folder import RunFolder
 from impasto.runs.queue import ENDED, Job, Queue, default_path
 
 app = App(name="queue", help="The line of trainings: add, list, cancel, move, retry, hold, release, forget.")
-
-LANE = re.compile(r"any|cpu|mps|(cuda|xpu):\d+")
 
 
 @app.command
@@ -49,7 +46,7 @@ def add(
         The folder for run folders, in place of output.folder.
     """
     line = opened(queue)
-    place = None if _lane(lane) == "any" else lane
+    place = None if lanes.checked(lane) == "any" else lane
     folders = [Path(each).absolute() for each in what if (Path(each) / "config.toml").is_file()]
     others = [each for each in what if Path(each).absolute() not in folders]
     if others or not folders:
@@ -150,7 +147,7 @@ def hold(lane: str, /, *, queue: Path | None = None) -> None:
     queue
         The file of the line, in place of the usual one.
     """
-    opened(queue).hold(_lane(lane), on=True)
+    opened(queue).hold(lanes.checked(lane), on=True)
 
 
 @app.command
@@ -164,7 +161,7 @@ def release(lane: str, /, *, queue: Path | None = None) -> None:
     queue
         The file of the line, in place of the usual one.
     """
-    opened(queue).hold(_lane(lane), on=False)
+    opened(queue).hold(lanes.checked(lane), on=False)
 
 
 @app.command
@@ -193,7 +190,7 @@ def worker(*, lane: str = "auto", until_empty: bool = False, queue: Path | None 
     queue
         The file of the line, in place of the usual one.
     """
-    line, name = opened(queue), _first_device() if lane == "auto" else _lane(lane)
+    line, name = opened(queue), lanes.devices(os.environ)[0] if lane == "auto" else lanes.checked(lane)
     command = [sys.executable, "-m", "impasto", "resume", "--plain"]
     served: working.Worker = working.Worker(line, name, working.start(command, _environment(name)), say)
     say(f"lane {name} takes jobs from {line.path}")
@@ -211,17 +208,6 @@ def opened(path: Path | None) -> Queue:
 def _made(config: settings.RunConfig) -> Path:
     """The folder of a run that is to be, so that it is seen wherever runs are."""
     return RunFolder.create(run_folder(config), settings.dump(config), {}).path
-
-
-def _lane(text: str) -> str:
-    if not LANE.fullmatch(text):
-        raise ConfigError(Problem("E-CLI-001", f"{text!r} is no lane", "command line", "cpu, cuda:0, cuda:1 ..."))
-    return text
-
-
-def _first_device() -> str:
-    """Without torch: whether there is a GPU is told by the driver's files, else it is asked for by name."""
-    return "cuda:0" if Path("/dev/nvidia0").exists() or Path("/proc/driver/nvidia/version").exists() else "cpu"
 
 
 def _environment(lane: str) -> dict[str, str]:

@@ -107,7 +107,7 @@ def _concept(desk: Desk, at: str) -> dict[str, Any] | None:
     _times(desk, at, one)
     inner = desk.flag(f"{at}include_subdirectories")
     folder = Path(path).expanduser()
-    if not inner and folder.is_dir() and any(each.is_dir() for each in folder.iterdir()):
+    if not inner and not desk.recipe.alone and folder.is_dir() and any(each.is_dir() for each in folder.iterdir()):
         desk.lost(f"{at}include_subdirectories", "sub-folders are read here: move what is not meant out of the folder")
     desk.same(f"{at}include_subdirectories", "sub-folders are read")
     for section, values in (("captions", _captions(desk, at)), ("augment", _augment(desk, at))):
@@ -170,7 +170,7 @@ def _captions(desk: Desk, at: str) -> dict[str, Any]:
 
 def _of_one_file(desk: Desk, name: str, source: str) -> dict[str, Any]:
     path = Path(desk.text(name) or "").expanduser()
-    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
+    lines = path.read_text("utf-8", "replace").splitlines() if not desk.recipe.alone and path.is_file() else []
     found = [each.strip() for each in lines if each.strip()]
     if len(found) == 1:
         desk.done(source, "same", "", settings=["data.captions.text"])

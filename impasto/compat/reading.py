@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +21,23 @@ _YAML = re.compile(r"^(job|config)\s*:(\s|$)", re.MULTILINE)
 _NOT_ADAPTERS = re.compile(r"\b(train_db|fine_tune|sdxl_train|flux_train|sd3_train|train_textual_inversion\w*)\.py\b")
 
 
+NOWHERE = Path(os.devnull) / "nowhere"
+"""In place of a folder: no other file is read."""
+
+
 def read(path: Path) -> Recipe:
     """A file of any known kind."""
-    text = toml.read_text(path)
-    name, folder = str(path), path.absolute().parent
+    return _of_text(toml.read_text(path), str(path), path.absolute().parent)
+
+
+def read_alone(text: str, name: str) -> Recipe:
+    """The text of such a file, by itself: no file that it names is looked at."""
+    recipe = _of_text(text, name, NOWHERE)
+    recipe.alone = True
+    return recipe
+
+
+def _of_text(text: str, name: str, folder: Path) -> Recipe:
     start = text.lstrip()[:1]
     if start == "{" or (start == "[" and not re.match(r"\s*\[+[\w.\- ]+\]", text)):
         return _of_json(parse_json(text, name), name, folder)
@@ -221,6 +235,8 @@ def _prompts(recipe: Recipe, given: Given, folder: Path) -> None:
 
 def _beside(name: str, folder: Path) -> Path:
     """From the folder of the file, or the current one."""
+    if folder == NOWHERE:
+        return NOWHERE
     path = Path(name).expanduser()
     return folder / path if (folder / path).is_file() else path
 

@@ -66,5 +66,8 @@ class Recipe:
 
     dataset_name: str = ""
     prompts: tuple[Mapping[str, Any], ...] = ()
+    alone: bool = False
+    """No file or folder that is named in it is looked at: it comes from somebody who may not name them."""
+
     settled: list[Result] = field(default_factory=list)
     """What needs no translation: the reader knew what becomes of it."""

@@ -96,7 +96,7 @@ def _from_arguments(desk: Desk) -> None:
 def _only_named(desk: Desk, path: str, *, metadata: bool) -> None:
     """What lies in the folder and is not read there: only folders whose name begins with a number are."""
     folder = Path(path).expanduser()
-    if metadata or not folder.is_dir():
+    if metadata or desk.recipe.alone or not folder.is_dir():
         return
     found = sorted(each.name for each in islice(folder.iterdir(), MOST))
     others = [each for each in found if (folder / each).is_dir() and not re.match(r"0*[1-9]\d*(_|$)", each)]

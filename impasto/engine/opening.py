@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
 from impasto import config as settings
@@ -22,12 +19,11 @@ from impasto.files import JSON
 from impasto.preflight.plan import forecast
 from impasto.preflight.show import brief
 from impasto.runs.folder import RunFolder
+from impasto.runs.machine import record
 from impasto.store import Store
 
 HUB = "hub"
 """Where a run's record keeps what was asked of the hub."""
-
-LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
 
 
 @contextmanager
@@ -105,13 +101,3 @@ def _changed(folder: RunFolder, config: RunConfig, allow: frozenset[str]) -> lis
     if not any(folder.checkpoints.iterdir()):
         return []  # nothing was trained under the old settings yet
     return changes.check(settings.differences(before, config), allow, str(folder.path))
-
-
-def record() -> dict[str, JSON]:
-    """What a new run's record says of this machine."""
-    versions: dict[str, JSON] = {name: metadata.version(name) for name in LIBRARIES}
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "libraries": versions,
-    }

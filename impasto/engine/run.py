@@ -121,6 +121,10 @@ class Fleet:
                 for session in self._sessions:
                     session.fail(error)
                 raise
+            except Stopped as stopped:
+                for session in self._sessions:
+                    session.tell(events.Halted(text=str(stopped)))
+                raise
         return self._failures
 
     def _plan(self) -> tuple[Card, dict[str, int]]:

@@ -144,7 +144,7 @@ class Session:
             self.export(self.folder.adapter(self.member.step), trainer, witness)
             self._prune_adapters()
             if "stop" in asked:
-                self.tell(events.Noted(text="stopped on request; start the same command again to go on"))
+                self.tell(events.Halted(text="stopped on request; start the same command again to go on"))
                 raise StopAsked
 
     def report(self, trainer: Trainer) -> None:

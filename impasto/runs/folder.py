@@ -28,7 +28,7 @@ from typing import Literal, get_args
 
 from impasto import events, files, lock
 from impasto.errors import ConfigError, LockedError, Problem
-from impasto.events import Dropped, Event, Failed, Finished, Resumed, Started, Step
+from impasto.events import Dropped, Event, Failed, Finished, Halted, Resumed, Started, Step
 from impasto.files import JSON
 
 Request = Literal["stop", "save", "preview"]
@@ -38,7 +38,7 @@ Stage = Literal["new", "running", "interrupted", "finished", "failed", "dropped"
 
 _TAIL = 1 << 16
 _PLAIN = re.compile(r"[^/\\\x00]+")
-_LIFE = (Started, Resumed, Step, Finished, Failed, Dropped)
+_LIFE = (Started, Resumed, Step, Finished, Failed, Dropped, Halted)
 
 
 @dataclass(frozen=True)

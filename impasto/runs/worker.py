@@ -24,6 +24,9 @@ from impasto.runs.queue import Job, JobState, Queue
 PAUSE = 0.5
 """Seconds between two looks."""
 
+OUTPUT = "worker.log"
+"""In a run's folder: what its process printed."""
+
 HELD = 8
 """The exit code of a training whose folder another process holds (errors.LockedError)."""
 
@@ -151,7 +154,7 @@ def cancel(queue: Queue, job: Job, *, now: bool = False) -> str:
 
 def output(job: Job) -> Path:
     """Where a job's process writes what it prints."""
-    return job.folders[0] / "worker.log"
+    return job.folders[0] / OUTPUT
 
 
 def start(command: Sequence[str], environment: dict[str, str]) -> Spawn:

@@ -31,6 +31,12 @@ class Places:
         self.at = 0
         self.lines: dict[Key, int] = {}
         self.twice: tuple[Key, int, int] | None = None
+        self.spans: dict[Key, tuple[int, int]] = {}
+        """From where to where each value stands."""
+        self.statements: list[tuple[Key, int, int]] = []
+        """Each `key = value` that is no part of another value, from where to where."""
+        self.headers: list[tuple[Key, int, int]] = []
+        """Each `[table]`, from where to where; with its number where there are several."""
         self._ends = [found.start() for found in re.finditer("\n", text)]
         self._tables: dict[Key, int] = {}  # how many [[x]] were seen
         self._given: set[Key] = set()
@@ -40,14 +46,18 @@ class Places:
         section: Key = ()
         try:
             while self._skip_blank():
+                start = self.at
                 if self._take("[["):
                     section = self._open(self._key(), many=True)
                     self._expect("]]")
+                    self.headers.append((section, start, self.at))
                 elif self._take("["):
                     section = self._open(self._key(), many=False)
                     self._expect("]")
+                    self.headers.append((section, start, self.at))
                 else:
-                    self._assignment(section)
+                    key = self._assignment(section)
+                    self.statements.append((key, start, self.spans[key][1]))
         except (_Lost, ValueError):
             pass
         return self.lines
@@ -67,7 +77,7 @@ class Places:
         self._note(path, line)
         return path
 
-    def _assignment(self, inside: Key) -> None:
+    def _assignment(self, inside: Key) -> Key:
         line = self._line()
         parts = self._key()
         for end in range(1, len(parts)):
@@ -81,9 +91,11 @@ class Places:
         self._skip_blank()
         self._expect("=")
         self._value(inside + parts)
+        return inside + parts
 
     def _value(self, path: Key) -> None:
         self._skip_blank()
+        start = self.at
         if self._take("["):
             number = 0
             while self._skip_blank() and not self._take("]"):
@@ -100,6 +112,7 @@ class Places:
         else:
             quoted = self.text[self.at : self.at + 1] in ('"', "'")
             self._match(_STRING if quoted else _SCALAR)
+        self.spans[path] = start, start + len(self.text[start : self.at].rstrip())
 
     def _note(self, path: Key, line: int) -> None:
         if path in self._given:

@@ -86,7 +86,14 @@ def read(file: str | None, laid_over: Sequence[str], *, folder: Path | None = No
     `folder` is where the sweep lives; by default it stands in the folder of runs and is called as they are, with
     `-sweep`. Raises ConfigError with everything that is wrong.
     """
-    values, source, home = _given(file)
+    return planned(*_given(file), laid_over, folder=folder)
+
+
+def planned(
+    values: Mapping[str, Any], source: Source, home: Path, laid_over: Sequence[str] = (), *, folder: Path | None = None
+) -> Plan:
+    """The same, of values from wherever they come; `home` is where their relative paths start."""
+    values = dict(values)
     own = values.pop("sweep", {})
     given, swept, rest = _sorted(laid_over)
     shared, keys, found = overrides.lay(values, rest, RunConfig)
@@ -117,9 +124,21 @@ def is_swept(text: str) -> bool:
 
 def runs(plan: Plan) -> list[Run]:
     """All runs of a sweep, in order. Raises ConfigError with everything that is wrong with any of them."""
+    found, wrong = [], []
+    for run, source in drawn(plan):
+        wrong += check(run.config, source)
+        found.append(run)
+    wrong += check_together([each.config for each in found])
+    if wrong:
+        raise ConfigError(*dict.fromkeys(wrong))
+    return found
+
+
+def drawn(plan: Plan) -> list[tuple[Run, Source]]:
+    """All runs of a sweep by their settings alone: no folder or file that they name is looked at."""
     chosen = points(plan)
     seeds = _seeds(plan)
-    found: list[Run] = []
+    found: list[tuple[Run, Source]] = []
     wrong: list[Problem] = []
     rounds = _rounds(plan, len(chosen))
     called_all = names(plan.name, chosen, seeds, numbered=plan.sweep.method == "optuna")
@@ -130,9 +149,7 @@ def runs(plan: Plan) -> list[Run]:
             except ConfigError as error:
                 wrong += error.problems
             else:
-                wrong += check(config, source)
-                found.append(Run(name, variant, point, config.train.seed, config, rounds[variant]))
-    wrong += check_together([each.config for each in found])
+                found.append((Run(name, variant, point, config.train.seed, config, rounds[variant]), source))
     if wrong:
         raise ConfigError(*dict.fromkeys(wrong))
     return found
@@ -260,6 +277,14 @@ def _sorted(laid_over: Sequence[str]) -> tuple[dict[str, str], list[str], list[s
         else:
             rest.append(each)
     return given, swept, rest
+
+
+def section(own: Any) -> Sweep:
+    """A `[sweep]` by itself. Raises ConfigError with everything that is wrong with it."""
+    found, wrong = _section(own, (), Source())
+    if wrong:
+        raise ConfigError(*wrong)
+    return found
 
 
 def _section(own: Any, swept: Sequence[str], source: Source) -> tuple[Sweep, list[Problem]]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from impasto import events
-from impasto.engine import quickstart
+from impasto.engine import first, quickstart
 from impasto.runs.folder import RunFolder
 
 pytestmark = pytest.mark.timeout(1200)  # two minutes on two idle cores
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(1200)  # two minutes on two idle cores
 def test_the_quickstart_teaches_a_new_concept_and_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "a first try, é"
-    config = quickstart.settings(folder)
+    config = first.settings(folder)
     measured = quickstart.quickstart(folder, config)
 
     assert measured["before"] < 0.2
@@ -35,6 +35,6 @@ def test_the_quickstart_teaches_a_new_concept_and_shows_it(tmp_path: Path, monke
         assert sheet.width > 8 * 128
     said = quickstart.closing(folder, config, measured)
     assert str(run.final) in said
-    again = quickstart.quickstart(folder, quickstart.settings(folder))
+    again = quickstart.quickstart(folder, first.settings(folder))
     assert again == measured
-    assert sum(isinstance(each, events.Step) for each in events.read(run.events)) == quickstart.STEPS
+    assert sum(isinstance(each, events.Step) for each in events.read(run.events)) == first.STEPS

@@ -187,6 +187,7 @@ def test_a_run_can_be_asked_to_save_to_draw_and_to_stop(tiny_base: Path, picture
     (folder,) = train(config(tiny_base, pictures, preview=prompts), pictures.parent / "cache", show=ask)
     run = RunFolder.open(folder)
     assert run.state().stage == "interrupted"
+    assert isinstance(events.read(run.events)[-1], events.Halted), "it says that it was asked to"
     assert [each.step for each in told(folder, events.Preview)] == [3]
     assert [path.name for path in run.adapters()] == ["anna-00000003.safetensors", "anna-00000005.safetensors"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from impasto.data.examples import scan
 from impasto.data.feed import planned
-from impasto.engine import quickstart
+from impasto.engine import first
 from impasto.errors import ConfigError
 from impasto.families import detect
 from impasto.preflight import lint
@@ -186,5 +186,5 @@ def test_nothing_is_said_against_plain_settings_and_single_codes_can_be_silenced
 
 
 def test_nothing_is_said_against_the_quickstart(tmp_path: Path) -> None:
-    config = quickstart.settings(tmp_path / "quickstart")
+    config = first.settings(tmp_path / "quickstart")
     assert plan(config, Store(tmp_path / "cache")).advice == ()

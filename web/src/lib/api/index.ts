@@ -1,0 +1,4 @@
+export { address, asProblems, blob, del, get, part, patch, post, put, putBytes, Refused, type Options, type Problem } from './client';
+export { stream, type Stream, type Told } from './stream';
+export { keepToken, takeToken, token } from './token';
+export type * from './types';
