@@ -13,7 +13,7 @@ from impasto.data.config import Data
 from impasto.data.gallery import SHARP, Gallery, Picture
 from impasto.errors import Problem
 from impasto.families import detect, t5_tokens, tokens
-from impasto.families.card import TITLES, Card
+from impasto.families.card import Card
 from impasto.families.config import Model
 from impasto.web.folders import Folder, Shelf
 from impasto.web.problems import Refused, absent
@@ -190,7 +190,7 @@ def _tokens(card: Card, model: Model, caption: str) -> tuple[list[str], int, str
     if "text_encoder_3" in card.configs:
         reader = t5_tokens.tokenizer(t5_tokens.folder_of(card))
         return *t5_tokens.pieces(reader, caption, model.t5_tokens or card.t5_tokens), "T5"
-    return *tokens.pieces(card, model, caption), f"CLIP of {TITLES[card.family]}"
+    return *tokens.pieces(card, model, caption), f"CLIP of {card.title}"
 
 
 def _picture(gallery: Gallery, found: Look, picture: Picture) -> PictureRow:
