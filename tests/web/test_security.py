@@ -259,6 +259,19 @@ def test_a_name_with_a_root_leads_nowhere_else(site: Site, tmp_path: Path, depth
                 assert site.inside(prefix + once).is_relative_to(tmp_path / "pictures")
 
 
+def test_a_new_file_is_named_so_that_every_system_takes_it(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "models" / "there.png").touch()
+    assert site.fresh("models/new one.safetensors", "models") == tmp_path / "models" / "new one.safetensors"
+    for name in ("a\0", "a\nb", "x" * 300, "CON.png", "-x", ".x", "x.", "x ", "..", "", "a\\b", "é" * 150, "C:x"):
+        with pytest.raises(Refused) as refused:
+            site.fresh(f"models/{name}", "models")
+        assert refused.value.status in (404, 422), name
+    for id, status in (("models/there.png", 409), ("runs/x", 404), ("x", 404), ("/x", 404), ("models/../x", 404)):
+        with pytest.raises(Refused) as refused:
+            site.fresh(id, "models")
+        assert refused.value.status == status, id
+
+
 def test_a_run_that_is_a_link_to_elsewhere_is_none(client: TestClient, tmp_path: Path) -> None:
     made.finished(tmp_path / "elsewhere" / "anna")
     (tmp_path / "runs" / "anna").symlink_to(tmp_path / "elsewhere" / "anna")
