@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from impasto.web.app import create
 from impasto.web.problems import Refused
@@ -119,6 +120,20 @@ def test_the_server_answers_to_its_own_names_only(named: TestClient) -> None:
     assert named.get("/api/hello", headers=two).status_code == 421
     told = {"Host": "evil.com", "X-Forwarded-Host": HOST, "Forwarded": f"host={HOST}"}
     assert named.get("/api/hello", headers=told).status_code == 421
+
+
+def test_a_request_line_with_another_host_is_refused(site: Site) -> None:
+    async def try_all() -> None:
+        for target in ("http://evil.com/api/hello", f"http://{HOST}/api/hello", "*", "evil", ""):
+            assert (await ask(create(site), "GET", target)).status == 400
+
+    asyncio.run(try_all())
+
+
+def test_no_websocket_is_opened(client: TestClient) -> None:
+    for path in ("/", "/api/stream"):
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect(path):
+            pass
 
 
 ORIGINS = [
