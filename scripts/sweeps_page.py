@@ -108,7 +108,7 @@ def _kills(found: dict[str, Any]) -> Iterator[str]:
     yield "## Kills"
     yield (
         f"Sweeps of 6 variants with halving on a miniature, {found['kills']} times killed with `kill -9` at random\n"
-        f"moments and gone on with. {found['sweeps']} of them came to their end so, each with the same decisions for the\n"
-        "same reasons, and the same weights to the bit as one that nobody touched."
+        f"moments and gone on with. {found['sweeps']} of them came to their end so, each with the same decisions for\n"
+        "the same reasons, and the same weights to the bit as one that nobody touched."
     )
     yield "Measure it again: `scripts/sweep_kills`."
