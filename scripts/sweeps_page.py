@@ -107,8 +107,8 @@ def _fleet(found: dict[str, Any]) -> Iterator[str]:
 def _kills(found: dict[str, Any]) -> Iterator[str]:
     yield "## Kills"
     yield (
-        f"Sweeps of 6 variants with halving on a miniature, {found['kills']} times killed with `kill -9` at random\n"
-        f"moments and gone on with. {found['sweeps']} of them came to their end so, each with the same decisions for\n"
-        "the same reasons, and the same weights to the bit as one that nobody touched."
+        "Sweeps of 6 variants with halving on a miniature were killed with `kill -9` at random moments and gone on\n"
+        f"with, {found['kills']} times. {found['sweeps']} of them came to their end so, each with the same decisions\n"
+        "for the same reasons, and the same weights to the bit as one that nobody touched."
     )
     yield "Measure it again: `scripts/sweep_kills`."

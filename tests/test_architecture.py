@@ -38,7 +38,7 @@ def test_the_light_front_leaves_torch_alone() -> None:
         ", impasto.experiments.lineup, impasto.experiments.apart, impasto.experiments.page, impasto.experiments.pack"
     )
     light += ", impasto.preflight.plan, impasto.preflight.show, impasto.preflight.probe"
-    light += ", impasto.sweeps.expand, impasto.sweeps.fleets, impasto.sweeps.folder"
+    light += ", impasto.sweeps.expand, impasto.sweeps.fleets, impasto.sweeps.queued, impasto.sweeps.search, impasto.sweeps.mirror"
     code = f"import sys, {light}; sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

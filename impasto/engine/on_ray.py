@@ -19,6 +19,7 @@ from typing import Any
 from impasto import files
 from impasto.engine.config import Device
 from impasto.engine.session import Show
+from impasto.engine.signals import StopRequest
 from impasto.engine.sweeping import train_group
 from impasto.errors import ConfigError, DeviceError, LockedError, Problem, Stopped, UserError
 from impasto.runs.group import Ended, GroupFolder
@@ -87,7 +88,8 @@ def train(
     one that was lost too often.
     """
     ray = _library()
-    with folder.hold(), _connected(ray, address):
+    stop = StopRequest()
+    with folder.hold(), _connected(ray, address), stop.listening(), stop.training():  # Ray must not be interrupted
         runs = folder.runs()
         tasks = []
         for number, (own, group) in enumerate(zip(expand.groups(runs), folder.make_groups(runs), strict=True)):
@@ -96,7 +98,7 @@ def train(
                 task.look(folder.path)
             if not group.is_done:
                 tasks.append(task)
-        _conduct(ray, folder.path, tasks, tell)
+        _conduct(ray, folder.path, tasks, tell, stop)
     for task in tasks:
         if (ended := task.group.ended()) is not None and (error := ended.error()) is not None:
             raise error
@@ -143,7 +145,7 @@ def request(device: Device, cluster: dict[str, float]) -> dict[str, float]:
     return asks
 
 
-def _conduct(ray: Any, root: Path, tasks: list[_Task], tell: Tell) -> None:
+def _conduct(ray: Any, root: Path, tasks: list[_Task], tell: Tell, stop: StopRequest) -> None:
     """Hand out all tasks, again where one is lost, until each has come to its end."""
     out: dict[Any, _Task] = {}
     try:
@@ -152,6 +154,7 @@ def _conduct(ray: Any, root: Path, tasks: list[_Task], tell: Tell) -> None:
             tell(f"{task.group.name}: asks for {_words(task.asks)}")
         looked = time.monotonic()
         while out:
+            stop.poll()
             done, _ = ray.wait(list(out), timeout=PAUSE)
             for each in done:
                 task = out.pop(each)

@@ -37,12 +37,12 @@ def lines(plan: Plan, runs: Sequence[Run], store: Store) -> Iterator[str]:
             own *= share
         steps += own
         disk += sum(one.disk.total or 0.0 for one in made)
-    if (more := (plan.sweep.pick or 0) - variants) > 0 and plan.sweep.method == "optuna":
-        yield ""
+    more = (plan.sweep.pick or 0) - variants if plan.sweep.method == "optuna" else 0
+    yield ""
+    yield f"{'in all' if more <= 0 else 'these'}: {steps:.0f} steps, {amount(disk)} of disk at most"
+    if more > 0:
         few = plan.sweep.at_a_time
         yield f"then {more} more variants, which Optuna proposes from what these bring, {few} at a time"
-    yield ""
-    yield f"in all: {steps:.0f} steps, {amount(disk)} of disk at most"
 
 
 def amount(size: float) -> str:
