@@ -18,6 +18,7 @@ from typing import Any, Literal
 from impasto import files
 from impasto.errors import Problem
 from impasto.web.plain import plain
+from impasto.web.problems import Refused
 
 KEPT = 50
 MOST = 4 << 20
@@ -47,6 +48,7 @@ class Chore:
     begun: float = 0.0
     process: subprocess.Popen[bytes] | None = None
     lines: list[str] = field(default_factory=list)
+    cancelled: bool = False
 
 
 class Chores:
@@ -61,6 +63,8 @@ class Chores:
 
     def start(self, what: str, arguments: Sequence[str], then: Callable[[Chore], None] | None = None) -> Chore:
         """Start `impasto ARGUMENTS` when it is its turn; `then` is called when it has ended."""
+        if any(re.search(r"[\0\ud800-\udfff]", each) for each in arguments):
+            raise Refused(422, Problem("E-WEB-006", "a name that no file can have"))
         with self._turn:
             ended = [id for id, each in self._chores.items() if each.state in ("done", "failed")]
             for id in ended[: max(0, len(self._chores) - KEPT)]:
@@ -74,11 +78,30 @@ class Chores:
         """The one of this id."""
         return self._chores.get(id)
 
+    def all(self) -> list[Chore]:
+        """All that are remembered, in the order they were begun."""
+        return list(self._chores.values())
+
+    def cancel(self, chore: Chore) -> None:
+        """End it, or do not begin it."""
+        chore.cancelled = True
+        if chore.process is not None and chore.process.poll() is None:
+            chore.process.terminate()
+
+    def close(self) -> None:
+        """End all: what they write, they write in one stroke or not at all."""
+        for each in self.all():
+            self.cancel(each)
+
     def _run(self, chore: Chore, then: Callable[[Chore], None] | None) -> None:
         try:
             with self._one:
-                chore.state = "running"
-                self._work(chore)
+                if not chore.cancelled:
+                    chore.state = "running"
+                    self._work(chore)
+            if chore.cancelled:
+                chore.problems = (Problem("E-WEB-028", "it was ended on request"),)
+                chore.state = "failed"
         except OSError as error:
             chore.problems = (Problem("E-WEB-021", f"the process could not be started: {error}"),)
             chore.state = "failed"
@@ -90,7 +113,9 @@ class Chores:
         files.make_folder(self._folder)
         with (self._folder / f"chore-{chore.id}.out").open("w+b") as out:
             command = [sys.executable, "-m", "impasto", *chore.arguments]
-            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE) as process:
+            with subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE
+            ) as process:  # fmt: skip
                 chore.process = process
                 assert process.stderr is not None
                 for line in _lines(process.stderr):
