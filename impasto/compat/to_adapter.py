@@ -155,8 +155,7 @@ def _opens(desk: Desk, lycoris: bool) -> bool:
 def _layers(desk: Desk, kind: str, lycoris: bool) -> None:
     if not lycoris:
         return
-    name = "network_args.preset"
-    preset = desk.text(name) or "full"
+    preset = desk.text(name := "network_args.preset") or "full"
     chosen = PRESETS.get(preset)
     if preset in ("ia3", "unet-only") or (kind == "ia3" and preset == "full"):
         desk.same(name, "the layers that this kind is made for")

@@ -46,6 +46,10 @@ class Companions:
                 return text or "", "file"
         return self._fallback(below, where)
 
+    def file(self, below: Below, name: str) -> str | None:
+        """The caption file of a picture, if it has one."""
+        return self._beside[below.path].of(name)
+
     def about(self, below: Below, name: str) -> About:
         """What is known of a picture besides its caption."""
         return self._metadata.about.get(_relative(below, name), About())

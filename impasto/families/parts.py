@@ -16,7 +16,7 @@ from impasto.families import loading, quantized, swap
 from impasto.families.card import Part, numbers
 from impasto.families.config import Model
 from impasto.families.detect import Card
-from impasto.families.lent import Lending, Read, take_over
+from impasto.families.lent import Lending, Read, give_back, take_over
 from impasto.families.precision import DTYPES, text_dtype
 from impasto.families.sd import Modules
 
@@ -102,6 +102,8 @@ def reader(
         own = [replace(each, module=module.get_submodule(each.path)) for each in layers[part]]
         for target in own:
             _hold(target, model, home, plain=plain)
+        if form != "none":
+            give_back()  # what the numbers took while they were wide
         finish(own)
         return module.to(home).requires_grad_(False)
 

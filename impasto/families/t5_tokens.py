@@ -50,6 +50,12 @@ def counts(reader: Any, captions: Sequence[str], most: int) -> list[Count]:
     return found
 
 
+def pieces(reader: Any, caption: str, most: int) -> tuple[list[str], int]:
+    """What of the caption makes each token, in order, and how many of them are read where a text has `most`."""
+    (found,) = reader.encode_batch([caption], add_special_tokens=False)
+    return [caption[start:end] for start, end in found.offsets], most - 1
+
+
 @cache
 def _own() -> Any:
     from tokenizers import Tokenizer

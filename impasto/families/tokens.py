@@ -39,6 +39,12 @@ def counts(card: Card, model: Model, captions: Sequence[str]) -> list[Count]:
     return [_weighted(tokenizer, text, model.max_tokens) for text in captions]
 
 
+def pieces(card: Card, model: Model, caption: str) -> tuple[list[str], int]:
+    """What of the caption makes each token, in order, and how many of them are read. Brackets are taken as text."""
+    (found,) = _encoded(_of(card), [caption])
+    return [caption[start:end] for start, end in found.offsets], model.max_tokens
+
+
 def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     """CLIP's tokens and the pairs they are merged from."""
     lines = gzip.decompress(MERGES.read_bytes()).decode("utf-8").splitlines()

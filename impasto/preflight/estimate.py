@@ -25,8 +25,11 @@ from impasto.weights import header
 PROGRAM = 0.44e9
 """Bytes of Python, torch and the libraries."""
 
-LOST = 1.06
+LOST = 1.09
 """How much more is taken than is asked for."""
+
+PACKING = 1.2
+"""How much of a denoiser's width is taken while its layers are packed one by one into few bits."""
 
 ENCODED = 24
 """Bytes for each pixel and channel at full size while a picture is encoded."""
@@ -102,19 +105,20 @@ class Phases:
     """Bytes in each phase of a run."""
 
     load: float
-    """The denoiser is filled from its file, whose pages are mapped meanwhile."""
+    """The denoiser is filled from its file, tensor by tensor."""
 
     prepare: float
-    """Pictures and captions are encoded."""
+    """Pictures are encoded, then captions; nothing but what encodes them is in memory."""
 
     train: float
-    prove: float
-    """A file is loaded on a fresh base, beside the one that is trained. 0 where no file is proven."""
+    draw: float
+    """A picture is drawn: a preview, or the one that proves a file. The VAE decodes it beside the denoiser. 0 where
+    none is."""
 
     @property
     def peak(self) -> float:
         """The most of them, with what allocators lose."""
-        return LOST * max(self.load, self.prepare, self.train, self.prove)
+        return LOST * max(self.load, self.prepare, self.train, self.draw)
 
 
 def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int | None) -> Phases:
@@ -126,28 +130,48 @@ def phases(config: RunConfig, card: Card, *, area: int, batch: int, numbers: int
     denoiser = sum(prod(each.shape) for each in unet.values())
     encoders = sum(_count(card, part) for part in card.encoders) * held
     weights = denoiser * {"none": held, "fp8": 1, "int8": 1, "nf4": 0.55}[config.model.quantize]
-    mapped = 0 if gpu else sum(each.stop - each.start for each in unet.values())
-    vae = _count(card, "vae") * 4
-    encoding = area * max(_widths(card, ["vae"])[:1]) * ENCODED
+    vae, width = _count(card, "vae") * 4, ENCODED * max(_widths(card, ["vae"])[:1])
     kept = {name: each.shape for name, each in unet.items()}
     outputs = activations.outputs(kept, card.configs["unet"], area / card.factor**2)
     step = batch * outputs * held * activations.KEPT[config.model.gradient_checkpointing]
     state = (numbers or 0) * (8 + _state(config.optim.optimizer) + (4 if config.optim.ema else 0))
-    own = program + weights
-    beside = encoders + vae  # in memory with the denoiser; what the VAE took is not given back on a processor
-    again = denoiser * held + encoders + vae + mapped  # the second base of a proof, while it is filled
+    beside = (encoders if _words_are_new(config) else 0) + (vae if _pictures_are_new(config) else 0)
+    own = program + weights + beside
+    drawing = (0 if _pictures_are_new(config) else vae) + _drawn(config, card) * width
     return Phases(
-        load=own + mapped,
-        prepare=own + beside + encoding,
-        train=own + beside + step + state,
-        prove=own + beside + state + again if config.save.proof != "off" else 0.0,
+        load=own if gpu or config.model.quantize == "none" else own - weights + PACKING * denoiser * held,
+        prepare=program + max(encoders, vae + area * width),
+        train=own + step + state,
+        draw=own + state + drawing if _drawn(config, card) else 0.0,
     )
+
+
+def _drawn(config: RunConfig, card: Card) -> int:
+    """The pixels of the largest picture that the run draws; 0 where it draws none."""
+    sides = [(each.width or card.resolution, each.height or card.resolution) for each in config.preview.prompts]
+    sides += [(card.resolution, card.resolution)] if config.save.proof != "off" else []
+    return max((width * height for width, height in sides), default=0)
+
+
+def _words_are_new(config: RunConfig) -> bool:
+    """Whether captions are encoded at each visit, so that the text encoders stay in memory."""
+    data = config.data
+    every = [data.captions_of(each) for each in data.sets]
+    many = any(each.shuffle or each.tag_dropout or each.wildcards or each.tag_warmup for each in every)
+    return not data.cache or many or "text_encoder" in part_rates(config)
+
+
+def _pictures_are_new(config: RunConfig) -> bool:
+    """Whether pictures are encoded at each visit, so that the VAE stays in memory."""
+    data = config.data
+    every = [data.augment_of(each) for each in data.sets]
+    return not data.cache or any(each.varies and each.variants is None for each in every)
 
 
 def _was_measured(config: RunConfig, card: Card, area: int) -> bool:
     """Whether such a run was compared with its estimate: LoRA on bases with a U-Net, on a processor."""
     small = sum(_count(card, part) for part in card.configs) < SMALL
-    plain = config.model.quantize == "none" and config.model.precision != "fp16" and not on_gpu(config)
+    plain = config.model.quantize != "nf4" and config.model.precision != "fp16" and not on_gpu(config)
     usual = config.optim.optimizer.kind in ("adamw", "prodigy") and config.adapter.kind == "lora"
     alike = config.model.precision != "bf16" if small else area <= MEASURED_AREA
     return plain and usual and alike and "block_out_channels" in card.configs["unet"]

@@ -30,6 +30,8 @@ class Number:
     least: float | None = None
     below: float | None = None
     most: float | None = None
+    step: int | None = None
+    """It must be a multiple of this."""
 
 
 @dataclass(frozen=True)
@@ -260,9 +262,10 @@ _FORMS = {
 def _limits(shape: Number) -> str:
     signs = ((">", shape.above), (">=", shape.least), ("<", shape.below), ("<=", shape.most))
     limits = [(sign, limit) for sign, limit in signs if limit is not None and limit < 10**9]
+    words = " and ".join(f"{sign} {plain(limit)}" for sign, limit in limits)
     if [sign for sign, _ in limits] == [">=", "<="]:
-        return f"from {plain(limits[0][1])} to {plain(limits[1][1])}"
-    return " and ".join(f"{sign} {plain(limit)}" for sign, limit in limits)
+        words = f"from {plain(limits[0][1])} to {plain(limits[1][1])}"
+    return words if shape.step is None else f"{words}, a multiple of {shape.step}".lstrip(", ")
 
 
 def plain(number: float) -> str:
@@ -300,8 +303,8 @@ def _plain(annotation: type, marks: tuple[Any, ...]) -> Shape:
     if annotation is bool:
         return Flag()
     if annotation in (int, float):
-        above, least, below, most = (_mark(marks, name) for name in ("gt", "ge", "lt", "le"))
-        return Number(annotation is int, above, least, below, most)
+        above, least, below, most, step = (_mark(marks, name) for name in ("gt", "ge", "lt", "le", "multiple_of"))
+        return Number(annotation is int, above, least, below, most, step)
     if annotation is str:
         return Text(False, _mark(marks, "pattern"), _mark(marks, "min_length") or 0, _mark(marks, "max_length"))
     return Text(path=True) if annotation is Path else Anything()

@@ -138,6 +138,8 @@ def _verdict(shape: Shape, value: object) -> tuple[str, str]:
     if isinstance(value, float) and not math.isfinite(value):
         return "E-CFG-013", "is not a finite number"
     match shape:
+        case Number(step=int(step)) if isinstance(value, int) and value % step:
+            return "E-CFG-013", f"is not a multiple of {step}"
         case Number():
             return "E-CFG-013", "is out of range"
         case Choice():

@@ -69,13 +69,14 @@ def accepts(shape: Shape, value: Any) -> bool:
     if not right_type(shape, value):
         return False
     match shape:
-        case Number(_, above, least, below, most):
+        case Number(_, above, least, below, most, step):
             return (
                 math.isfinite(value)
                 and (above is None or value > above)
                 and (least is None or value >= least)
                 and (below is None or value < below)
                 and (most is None or value <= most)
+                and (step is None or value % step == 0)
             )
         case Text(_, pattern, shortest, longest):
             long_enough = shortest <= len(value) and (longest is None or len(value) <= longest)
@@ -168,4 +169,6 @@ def _numbers(shape: Number, value: float) -> list[float]:
         near.append(shape.least)
     if shape.most is not None and shape.most < 10**9 and value > shape.most:
         near.append(shape.most)
+    if shape.step is not None:
+        near = [round(each / shape.step) * shape.step for each in near]
     return [round(each) for each in near] if shape.whole else near

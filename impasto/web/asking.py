@@ -26,7 +26,8 @@ from impasto.web.detail import can
 from impasto.web.live import Live
 from impasto.web.problems import Refused, absent
 from impasto.web.shelf import Entry
-from impasto.web.views import Asking, Made, Move
+from impasto.web.views import Asking, Made
+from impasto.web.views_queue import Move
 
 _KEY = re.compile(r"[a-z_][a-z0-9_]*(\.[A-Za-z0-9_-]+)*")
 _MOST = 200
@@ -40,7 +41,7 @@ def ask(live: Live, entry: Entry, kind: Asking) -> str:
         raise Refused(409, Problem("E-WEB-008", what, entry.id, "load the page again"))
     match kind:
         case "resume":
-            enqueue(live, [entry.run.path], lane=_lane_before(live, entry.run))
+            enqueue(live, [entry.run.path], lane=_lane_after(live, entry.run))
             marks.change(entry.run, {"asked": ""})
             return "it goes on when it is its turn"
         case "pause" | "stop":
@@ -149,9 +150,18 @@ def _end(live: Live, entry: Entry, kind: Asking) -> str:
     return cancel(live, live.line.queue.job(job.id))
 
 
-def _lane_before(live: Live, run: RunFolder) -> str | None:
-    job = live.line.jobs_of().get(run.path)
-    return job.lane if job else None
+def _lane_after(live: Live, run: RunFolder) -> str | None:
+    """The lane of the job that a run had, which is over: its worker may not have noticed yet."""
+    known = live.line.jobs_of().get(run.path)
+    if known is None:
+        return None
+    job = live.line.queue.job(known.id)
+    if job.state == "running":
+        if any(lock.holder(RunFolder(folder).lock) for folder in job.folders):
+            what = "the runs that it trained with still train"
+            raise Refused(409, Problem("E-WEB-008", what, run.name, "stop them too, or wait for their end"))
+        live.line.queue.mark(job.id, "stopped", "it goes on as a job of its own", of=("running",))
+    return job.lane
 
 
 def _key(text: str) -> str:

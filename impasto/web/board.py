@@ -13,7 +13,8 @@ from typing import Any
 from impasto.errors import UserError
 from impasto.web.shelf import Shelf
 from impasto.web.stream import ALIVE, HELLO, PING, frame
-from impasto.web.views import Queue, Summary
+from impasto.web.views import Summary
+from impasto.web.views_queue import Queue
 
 PAUSE = 0.5
 """Seconds between two looks."""

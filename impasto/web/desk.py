@@ -8,6 +8,9 @@ from fastapi import Depends, Request
 
 from impasto.store import Store
 from impasto.web.chores import Chores
+from impasto.web.folders import Shelf
+from impasto.web.health import Health
+from impasto.web.models import Cabinet
 from impasto.web.planning import Planning
 from impasto.web.site import Site
 
@@ -20,6 +23,15 @@ class Desk:
         self.store = Store(site.store or site.cache / "store")
         self.planning = Planning(self.store)
         self.chores = Chores(site.state / "chores")
+        self.folders = Shelf(site)
+        self.cabinet = Cabinet(site)
+        self.health = Health()
+
+    def close(self) -> None:
+        """Begin nothing any more."""
+        self.planning.close()
+        self.folders.close()
+        self.chores.close()
 
 
 def of_request(request: Request) -> Desk:

@@ -54,6 +54,7 @@ async def watching(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
         await live.tails.close()
         live.workers.let_go()
+        app.state.desk.close()
 
 
 async def _serve(live: Live) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from impasto.runs import queue as line_of
 from impasto.runs.folder import RunFolder
-from impasto.web import views
+from impasto.web import views_queue as views
 from impasto.web.line import Line
 from impasto.web.lines import text
 from impasto.web.shelf import Shelf
 from impasto.web.site import Site
+from impasto.web.views import Summary
 
 ENDED = 100
 """Jobs that have ended, at most: the newest."""
@@ -46,7 +47,7 @@ def _lanes(site: Site, line: Line, alive: Sequence[line_of.Job]) -> list[views.L
     ]
 
 
-def _job(job: line_of.Job, waiting: Sequence[int], shelf: Shelf, runs: dict[str, views.Summary]) -> views.Job:
+def _job(job: line_of.Job, waiting: Sequence[int], shelf: Shelf, runs: dict[str, Summary]) -> views.Job:
     ids = [shelf.id_of(folder) for folder in job.folders]
     known = [runs[id] for id in ids if id in runs]
     return views.Job(

@@ -62,7 +62,7 @@ def _sweep(live: Live, draft: Draft, given: StartGiven) -> Started:
         raise Refused(422, Problem("E-WEB-022", "stopping runs early needs one process for all of them", "sweep", fix))
     folder = SweepFolder.create(plan, list(draft.runs))
     paths = [RunFolder.create(run_folder(each.config), settings.dump(each.config), {}).path for each in draft.runs]
-    ids = [live.shelf.id_of(path) for path in paths]
+    ids = [live.shelf.id_of(path, patience=0.0) for path in paths]
     size = max(1, plan.sweep.side_by_side)
     jobs: list[int] = []
     if given.go != "draft":

@@ -21,12 +21,14 @@ def fitting(shape: Shape) -> Values:
     match shape:
         case Flag():
             return st.booleans()
-        case Number(whole, above, least, below, most):
+        case Number(whole, above, least, below, most, step):
             low = least if least is not None else above
             high = most if most is not None else below
             if whole:
                 lowest = int(low or 0) + (least is None)
-                return st.integers(lowest, int(high) - (most is None) if high is not None else None)
+                by = step or 1
+                highest = (int(high) - (most is None)) // by if high is not None else None
+                return st.integers(-(-lowest // by), highest).map(lambda times: times * by)
             return st.floats(low, high, exclude_min=least is None, exclude_max=most is None, allow_nan=False)
         case Text(path=True):
             return st.sampled_from(["/data/pictures", "/data/ä ö", "/data/it's"])

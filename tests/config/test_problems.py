@@ -203,3 +203,11 @@ def _mistyped(name: str, rng: random.Random) -> str:
     ]
     found = [each for each in slips if each != name and re.fullmatch("[a-z0-9_]+", each)]
     return rng.choice(found)
+
+
+def test_a_number_that_is_no_multiple_is_refused_with_the_nearest_that_is(tmp_path: Path) -> None:
+    (problem,) = refused(tmp_path, "[model]\nvae_tile = 500\n")
+    assert problem.code == "E-CFG-013"
+    assert "500 is not a multiple of 64" in problem.what
+    assert "from 64 to 4096, a multiple of 64" in problem.what
+    assert problem.fix == "vae_tile = 512"

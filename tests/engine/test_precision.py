@@ -55,13 +55,18 @@ def test_it_trains_is_proven_and_resumes_to_the_bit(tiny_base: Path, tmp_path: P
     impasto.train(config(tiny_base, tmp_path, "halves", way, steps=3), cache=cache)
     impasto.train(config(tiny_base, tmp_path, "halves", way), cache=cache)
     assert forks.same(forks.weights(runs, "whole"), forks.weights(runs, "halves"))
-    assert forks.same(forks.state(runs, "whole"), forks.state(runs, "halves"))
+    assert forks.same(*(_learnt(runs, name) for name in ("whole", "halves")))
     told = list(impasto.follow(whole))
     (proof,) = [each for each in told if isinstance(each, events.Proven)]
     assert proof.matched == proof.expected > 0
     wide = HOW[way]["model"].get("precision", "fp32") == "fp32"
     assert proof.difference < (1e-4 if wide else 4 / 255)
     assert all(each.loss is not None for each in told if isinstance(each, events.Step))
+
+
+def _learnt(runs: Path, name: str) -> dict[str, torch.Tensor]:
+    """All of a run's state but the ledger, whose sums are over parts of the length that a run was given."""
+    return {key: value for key, value in forks.state(runs, name).items() if not key.startswith("ledger.")}
 
 
 @pytest.mark.parametrize("way", ["nf4", "adapter in bf16"])

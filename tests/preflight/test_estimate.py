@@ -23,6 +23,8 @@ TRIALS = {
     "bf16": ["model.precision=bf16"],
     "checkpointing": ["model.precision=bf16", "model.gradient_checkpointing=true"],
     "proof": ["model.precision=bf16", "model.gradient_checkpointing=true", "save.proof=final"],
+    "int8": ["model.precision=bf16", "model.gradient_checkpointing=true", "model.quantize=int8"],
+    "fp8": ["model.precision=bf16", "model.gradient_checkpointing=true", "model.quantize=fp8"],
     "fp32": ["model.precision=fp32"],
 }
 
@@ -60,7 +62,7 @@ def test_estimates_are_near_what_was_measured_of_bases_of_full_size(each: Any, f
 
 @pytest.mark.parametrize(
     ("laid", "side", "batch"),
-    [(["model.quantize=int8"], 512, 1), (["device.name=cuda"], 512, 1), (["model.precision=fp16"], 512, 1),
+    [(["model.quantize=nf4"], 512, 1), (["device.name=cuda"], 512, 1), (["model.precision=fp16"], 512, 1),
      ([], 1024, 1), ([], 512, 4), (["adapter.kind=lokr"], 512, 1)],
 )  # fmt: skip
 def test_what_was_never_measured_says_so(laid: list[str], side: int, batch: int, files: dict[str, Path]) -> None:
@@ -68,11 +70,23 @@ def test_what_was_never_measured_says_so(laid: list[str], side: int, batch: int,
     assert told.basis == "uncalibrated"
 
 
-def test_a_proof_is_a_phase_of_its_own(files: dict[str, Path]) -> None:
+def test_drawing_is_a_phase_of_its_own(files: dict[str, Path]) -> None:
     without, _ = _phases(files["sd1"], 256, ["model.precision=bf16"])
     proven, _ = _phases(files["sd1"], 256, ["model.precision=bf16", "save.proof=every"])
-    assert without.prove == 0 < proven.prove
+    large, _ = _phases(
+        files["sd1"], 256, ["model.precision=bf16", "preview.prompts.0.text=a cat", "preview.prompts.0.width=1024"]
+    )
+    assert without.draw == 0 < proven.draw < large.draw
     assert (without.load, without.prepare, without.train) == (proven.load, proven.prepare, proven.train)
+
+
+@pytest.mark.parametrize("laid", ["data.cache=false", "data.captions.shuffle=true"])
+def test_encoders_stay_where_they_are_asked_at_each_visit(laid: str, files: dict[str, Path]) -> None:
+    rest = ["model.precision=bf16", "adapter.targets.text_encoder=false", "data.sets.0.path=pictures"]
+    gone, _ = _phases(files["sd1"], 256, rest)
+    stay, _ = _phases(files["sd1"], 256, [*rest, laid])
+    assert stay.train - gone.train > 123e6 * 2 * 0.99
+    assert stay.prepare == gone.prepare
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from impasto import lock
+from impasto import events, lock
 from impasto.runs import worker as working
 from impasto.runs.queue import Queue
 from impasto.web import live, shelf
@@ -58,6 +58,25 @@ def test_runs_are_put_into_the_line_moved_taken_out_and_tried_again(client: Test
     assert client.post("/api/queue/3/retry").status_code == 409
     assert line(client) == [(1, "queued"), (3, "queued"), (2, "queued")]
     assert client.post("/api/queue/99/cancel").status_code == 404
+
+
+def test_a_paused_run_goes_on_before_its_worker_has_noticed_that_it_ended(client: TestClient, tmp_path: Path) -> None:
+    run = made.run(tmp_path / "runs" / "anna")
+    other = made.run(tmp_path / "runs" / "bert")
+    client.post("/api/queue", json={"run_ids": ["runs:anna", "runs:bert"], "together": True})
+    queue = live.of(client.app).line.queue  # type: ignore[arg-type]
+    assert queue.claim("cpu", lambda job: 0)
+    with lock.Lock(other.lock):
+        with lock.Lock(run.lock):
+            made.tell(run, events.Started(run="anna", steps=9), *made.steps(1, 3, time=time.time()))
+            client.post("/api/runs/runs:anna/requests", json={"kind": "pause"})
+            made.tell(run, events.Halted(text="stopped on request"))
+        assert client.post("/api/runs/runs:anna/requests", json={"kind": "resume"}).status_code == 409, "bert trains"
+    assert client.post("/api/runs/runs:anna/requests", json={"kind": "resume"}).status_code == 200
+    assert [(each.state, each.folders) for each in queue.jobs()] == [
+        ("stopped", (run.path, other.path)),
+        ("queued", (run.path,)),
+    ]
 
 
 def test_a_lane_is_held_and_released(client: TestClient, three: list[str]) -> None:

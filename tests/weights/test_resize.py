@@ -173,7 +173,7 @@ def test_a_base_a_foreign_layout_and_stray_tensors_are_refused(tmp_path: Path, t
     with pytest.raises(ModelFileError, match=r"E-MOD-050 .*no adapter but a denoiser"):
         resize(tiny_base / "unet" / "diffusion_pytorch_model.safetensors", out, Rule(rank=2))
     file.write(path, {"unet.a.lora_A.weight": torch.ones(2, 4), "unet.a.lora_B.weight": torch.ones(4, 2)}, {}, "fp32")
-    with pytest.raises(ModelFileError, match=r"E-MOD-050 .*convert a.safetensors --to kohya"):
+    with pytest.raises(ModelFileError, match=r"E-MOD-040 .*first 'unet.a'.*name the base"):
         resize(path, out, Rule(rank=2))
     plain = {"lora_unet_a.lora_down.weight": torch.ones(2, 4), "lora_unet_a.lora_up.weight": torch.ones(4, 2)}
     file.write(path, plain | {"emb": torch.ones(3)}, {}, "fp32")

@@ -10,7 +10,8 @@ from impasto.runs import lanes
 from impasto.web import asking
 from impasto.web.live import Now
 from impasto.web.showing import shown
-from impasto.web.views import Done, Enqueue, Jobs, Queue, To
+from impasto.web.views import Done
+from impasto.web.views_queue import Enqueue, Jobs, Queue, To
 
 router = APIRouter(tags=["queue"])
 
