@@ -1,3 +1,4 @@
+import { pending } from './pending.svelte';
 import { token } from './token';
 
 /** What a person can mend: what is wrong, where, and how to put it right. */
@@ -48,13 +49,14 @@ async function ask(method: string, path: string, body: unknown, { signal, query 
   if (body !== undefined) headers['Content-Type'] = raw ? 'application/octet-stream' : 'application/json';
   let answer: Response;
   try {
-    answer = await fetch(address(path, query), {
+    const request = fetch(address(path, query), {
       method,
       headers,
       body: body === undefined ? undefined : raw ? body : JSON.stringify(body),
       signal,
       cache: method === 'GET' ? 'default' : 'no-store',
     });
+    answer = await pending.during(request);
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Refused(0, [
