@@ -139,6 +139,11 @@ class Card:
         return "transformer" if self.family in ("sd3", "flux") else "unet"
 
     @property
+    def title(self) -> str:
+        """The family's name, as people say it."""
+        return TITLES[self.family]
+
+    @property
     def called(self) -> Called:
         """What other programs call such a base."""
         if self.family == "sd3":

@@ -19,8 +19,14 @@ from impasto.config import RunConfig
 from impasto.settings import form, sparse, toml
 from impasto.settings.writer import comment
 
-GOALS: Final = ("character", "style", "concept")
-BASES: Final = ("sd15", "sdxl", "flux")
+
+def _named_in(folder: str) -> tuple[str, ...]:
+    found = (each.name for each in resources.files("impasto.presets").joinpath(folder).iterdir())
+    return tuple(sorted(each.removesuffix(".toml") for each in found if each.endswith(".toml")))
+
+
+GOALS: Final = _named_in("goals")
+BASES: Final = _named_in("bases")
 CARDS: Final = (8, 12, 24)
 """Gigabytes."""
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from impasto import files
 from impasto.errors import Problem
 from impasto.web.plain import plain
+from impasto.web.problems import Refused
 
 KEPT = 50
 MOST = 4 << 20
@@ -61,6 +62,8 @@ class Chores:
 
     def start(self, what: str, arguments: Sequence[str], then: Callable[[Chore], None] | None = None) -> Chore:
         """Start `impasto ARGUMENTS` when it is its turn; `then` is called when it has ended."""
+        if any(re.search(r"[\0\ud800-\udfff]", each) for each in arguments):
+            raise Refused(422, Problem("E-WEB-006", "a name that no file can have"))
         with self._turn:
             ended = [id for id, each in self._chores.items() if each.state in ("done", "failed")]
             for id in ended[: max(0, len(self._chores) - KEPT)]:

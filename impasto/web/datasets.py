@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from impasto.config import RunConfig
 from impasto.data import buckets, captions, retag
-from impasto.data.config import Data
+from impasto.data.config import Data, Dataset, Masks
 from impasto.data.gallery import SHARP, Gallery, Picture
 from impasto.errors import Problem
 from impasto.families import detect, t5_tokens, tokens
-from impasto.families.card import TITLES, Card
+from impasto.families.card import Card
 from impasto.families.config import Model
+from impasto.web import planning
 from impasto.web.folders import Folder, Shelf
 from impasto.web.problems import Refused, absent
 from impasto.web.views_datasets import (
@@ -162,27 +164,53 @@ def save(shelf: Shelf, folder: Folder, given: CaptionsGiven) -> SavedView:
     return SavedView(saved=saved, version=history.version())
 
 
-def as_trained(picture: Picture, gallery: Gallery, base: str, side: int | None) -> AsTrained:
-    """What of a picture and its caption training would see, by the code that trains."""
-    seen, model = gallery.seen(picture), Model(path=base)
+def as_trained(picture: Picture, gallery: Gallery, config: RunConfig) -> AsTrained:
+    """What of a picture and its caption training with these settings would see, by the code that trains."""
+    seen, data = gallery.seen(picture), config.data
     if seen.size is None:
         raise Refused(422, Problem("E-WEB-026", seen.fault or "it cannot be read", picture.id, "see its issues"))
-    card, data = detect.look(model), Data()
-    resolution = (side or card.resolution,) * 2
-    placed = buckets.layout(data, seen.size, resolution, card.step)
+    if away := planning.elsewhere(config):
+        raise Refused(422, *away)
+    card = detect.look(config.model)
+    own = _set_of(data, gallery.root)
+    rules, augment = data.captions_of(own), data.augment_of(own)
+    placed = buckets.layout(data, seen.size, data.resolution_of(own, (card.resolution, card.resolution)), card.step)
     scale = placed.resized[0] / seen.size[0], placed.resized[1] / seen.size[1]
-    caption = captions.complete(picture.caption, data.captions)
-    pieces, limit, reader = _tokens(card, model, caption)
+    caption = captions.complete(picture.caption or rules.text or "", rules)
+    pieces, limit, reader = _tokens(card, config.model, caption)
     return AsTrained(
         width=seen.size[0], height=seen.size[1],
         crop=Crop(
             left=placed.crop[0] / scale[0], top=placed.crop[1] / scale[1], width=placed.bucket.width / scale[0],
             height=placed.bucket.height / scale[1],
         ),
-        bucket=(placed.bucket.width, placed.bucket.height), scale=placed.enlarged(seen.size), caption=caption,
+        bucket=(placed.bucket.width, placed.bucket.height), scale=placed.enlarged(seen.size), flip=augment.flip,
+        by_dice=augment.varies, mask=_mask(picture, gallery, data.masks_of(own)), caption=caption,
+        changes=captions.changes_per_visit(rules),
         tokens=[TokenPiece(text=text, cut=at >= limit) for at, text in enumerate(pieces)], limit=limit,
         base=card.name, reader=reader,
     )  # fmt: skip
+
+
+def usual(folder: Path, base: str, side: int | None) -> RunConfig:
+    """Settings that train on a folder and say nothing else."""
+    return RunConfig(model=Model(path=base), data=Data(sets=(Dataset(path=folder),), resolution=side))
+
+
+def _set_of(data: Data, root: Path) -> Dataset:
+    """The set that reads this folder."""
+    for each in data.sets:
+        if root.is_relative_to(each.path.resolve()):
+            return each
+    return Dataset(path=root)
+
+
+def _mask(picture: Picture, gallery: Gallery, masks: Masks) -> str | None:
+    """The picture beside it that is its mask."""
+    if not masks.suffix or masks.folder is not None:
+        return None
+    stem = f"{picture.id.rpartition('.')[0]}{masks.suffix}."
+    return next((id for id in gallery.pictures() if id.startswith(stem)), None)
 
 
 def _tokens(card: Card, model: Model, caption: str) -> tuple[list[str], int, str]:
@@ -190,7 +218,7 @@ def _tokens(card: Card, model: Model, caption: str) -> tuple[list[str], int, str
     if "text_encoder_3" in card.configs:
         reader = t5_tokens.tokenizer(t5_tokens.folder_of(card))
         return *t5_tokens.pieces(reader, caption, model.t5_tokens or card.t5_tokens), "T5"
-    return *tokens.pieces(card, model, caption), f"CLIP of {TITLES[card.family]}"
+    return *tokens.pieces(card, model, caption), f"CLIP of {card.title}"
 
 
 def _picture(gallery: Gallery, found: Look, picture: Picture) -> PictureRow:

@@ -102,7 +102,7 @@ def _folder(id: str, path: Path) -> ModelRow:
     size = sum(each.stat().st_size for each in path.rglob("*.safetensors") if each.is_file())
     try:
         card = detect.look(Model(path=str(path)))
-        family, what, note, kind = TITLES[card.family], "base in diffusers' layout", "", "base"
+        family, what, note, kind = card.title, "base in diffusers' layout", "", "base"
     except (UserError, ValueError) as error:
         family, what, note, kind = "", "a folder in diffusers' layout", _said(error), "other"
     return _made(id, path, family, kind, what, size, note)

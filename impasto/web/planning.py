@@ -81,7 +81,7 @@ class Planning:
             found.done, found.total = done, total
 
         try:
-            if away := _elsewhere(config):
+            if away := elsewhere(config):
                 found.advice = tuple(away)
                 return
             made = plan(config, self._store, progress)
@@ -92,7 +92,7 @@ class Planning:
             found.ended = time.monotonic()
 
 
-def _elsewhere(config: RunConfig) -> Sequence[Problem]:
+def elsewhere(config: RunConfig) -> Sequence[Problem]:
     """Bases that a run would fetch: the app fetches nothing."""
     return [
         Problem(

@@ -91,6 +91,10 @@ def install(app: FastAPI) -> None:
     def defect(request: Request, error: Exception) -> JSONResponse:
         return answer(500, Problem("E-WEB-500", "this is a defect of impasto", "", "see where `impasto ui` runs"))
 
+    @app.exception_handler(OSError)
+    def refused_by_system(request: Request, error: OSError) -> JSONResponse:
+        return answer(422, Problem("E-WEB-014", f"the system refuses: {error.strerror or error}"))
+
     @app.exception_handler(UnicodeEncodeError)
     def no_text(request: Request, error: UnicodeEncodeError) -> JSONResponse:
         return answer(422, Problem("E-WEB-006", "half a letter (a lone surrogate) is in the request"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from impasto import files
-from impasto.web.problems import absent
+from impasto.errors import Problem
+from impasto.web.problems import Refused, absent
+from impasto.web.site import is_plain
 from impasto.web.views_configs import RecipeView
 
 
@@ -18,6 +20,8 @@ def all_in(folder: Path) -> list[RecipeView]:
 
 def keep(folder: Path, name: str, toml: str) -> RecipeView:
     """Keep settings; those of the same name are replaced."""
+    if not is_plain(f"{name}.toml") or name[0] in ". " or name[-1] in ". ":
+        raise Refused(422, Problem("E-WEB-006", "this cannot be a file's name", name))
     files.make_folder(folder)
     path = folder / f"{name}.toml"
     files.write(path, toml.encode())

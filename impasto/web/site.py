@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Iterable
@@ -12,12 +13,14 @@ from typing import Annotated, Literal
 
 from fastapi import Depends, Request
 
-from impasto.web.problems import absent
+from impasto.errors import Problem
+from impasto.web.problems import Refused, absent
 
 Kind = Literal["runs", "data", "models"]
 
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
 _LONGEST = 4096
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,19 @@ class Site:
         if root is None or not is_plain(relative):
             raise absent(id)
         return confined(root.path, relative, id)
+
+    def fresh(self, id: str, *kinds: Kind) -> Path:
+        """The path of a file that is to be made, in a folder that is there. Raises a 404 where `inside` would, a 422
+        for a name that is none on every system, a 409 if it is taken."""
+        above, _, name = id.rpartition("/")
+        folder = self.inside(above, *kinds)
+        if not folder.is_dir() or not above:
+            raise absent(id)
+        if not is_plain(name) or not name or name[0] in ".-" or name[-1] in ". " or len(name.encode()) > _LONGEST_NAME:
+            raise Refused(422, Problem("E-WEB-006", "this cannot be a file's name", name[:100]))
+        if os.path.lexists(folder / name):
+            raise Refused(409, Problem("E-WEB-008", "there is something of this name already", name, "choose another"))
+        return folder / name
 
     def id_of(self, path: Path, *kinds: Kind) -> str | None:
         """`root/relative` of a path; None if it is in no root (of these kinds)."""

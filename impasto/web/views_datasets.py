@@ -205,6 +205,13 @@ class Crop(View):
     height: float
 
 
+class AsTrainedGiven(BaseModel):
+    """A picture, and settings to see it with."""
+
+    pic: PictureId
+    toml: Annotated[str, Field(max_length=1 << 20)]
+
+
 class TokenPiece(View):
     """A token of the caption."""
 
@@ -222,7 +229,16 @@ class AsTrained(View):
     bucket: tuple[int, int]
     scale: float
     """How many times larger it becomes."""
+    flip: bool
+    """It is mirrored, half of the time."""
+    by_dice: bool
+    """Another cut, or other colours, at each visit: this one is the middle."""
+    mask: str | None
+    """The picture beside it that is its mask."""
     caption: str
+    """Whole: nothing shuffled, dropped or chosen by dice."""
+    changes: bool
+    """It differs from visit to visit."""
     tokens: list[TokenPiece]
     limit: int
     base: str

@@ -166,6 +166,7 @@ def test_a_picture_is_shown_small_and_nothing_else_is(client: TestClient, folder
 
 
 def test_a_picture_as_training_sees_it(client: TestClient, folder: Path) -> None:
+    drawn(0).save(folder / "0-mask.png")
     (folder / "0.txt").write_text("anna, " + ", ".join(f"word{number}" for number in range(60)))
     told = get(client, "/datasets/anna/pictures/0.png/as-trained", resolution=64)
     assert told["bucket"] == [80, 48]
@@ -174,6 +175,16 @@ def test_a_picture_as_training_sees_it(client: TestClient, folder: Path) -> None
     assert (told["limit"], any(cut), cut == sorted(cut)) == (75, True, True)
     assert "".join(each["text"] for each in told["tokens"]).startswith("anna,word0")
     get(client, "/datasets/anna/pictures/0.png/as-trained", 404, base="../../etc")
+    toml = (
+        f'[[data.sets]]\npath = "{folder}"\nresolution = 128\n[data.captions]\nprefix = "sks "\nmissing = "empty"\n'
+        'shuffle = true\n[data.augment]\nflip = true\n[data.masks]\nsuffix = "-mask"\nmissing = "whole"\n'
+    )
+    told = client.post("/api/datasets/anna/as-trained", json={"pic": "0.png", "toml": toml}).json()
+    assert (told["flip"], told["by_dice"], told["mask"], told["changes"]) == (True, False, "0-mask.png", True)
+    assert told["caption"].startswith("sks anna")
+    assert max(told["bucket"]) > 128
+    outside = client.post("/api/datasets/anna/as-trained", json={"pic": "0.png", "toml": '[model]\npath = "/etc/x"'})
+    assert (outside.status_code, outside.json()["problems"][0]["code"]) == (422, "E-WEB-007")
     get(client, "/datasets/anna/pictures/broken.png/as-trained", 422)
 
 

@@ -25,7 +25,7 @@ from impasto.web.workers import PATIENCE, Workers
 from tests.web import made
 from tests.web.conftest import HOST, TOKEN
 
-JOBS = int(os.environ.get("IMPASTO_TEST_JOBS", "30"))
+JOBS = int(os.environ.get("IMPASTO_TEST_JOBS", "12"))
 KILLS = int(os.environ.get("IMPASTO_TEST_KILLS", "2"))
 """Of the test with two servers."""
 

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from impasto.web.app import create
 from impasto.web.problems import Refused
@@ -119,6 +120,20 @@ def test_the_server_answers_to_its_own_names_only(named: TestClient) -> None:
     assert named.get("/api/hello", headers=two).status_code == 421
     told = {"Host": "evil.com", "X-Forwarded-Host": HOST, "Forwarded": f"host={HOST}"}
     assert named.get("/api/hello", headers=told).status_code == 421
+
+
+def test_a_request_line_with_another_host_is_refused(site: Site) -> None:
+    async def try_all() -> None:
+        for target in ("http://evil.com/api/hello", f"http://{HOST}/api/hello", "*", "evil", ""):
+            assert (await ask(create(site), "GET", target)).status == 400
+
+    asyncio.run(try_all())
+
+
+def test_no_websocket_is_opened(client: TestClient) -> None:
+    for path in ("/", "/api/stream"):
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect(path):
+            pass
 
 
 ORIGINS = [
@@ -257,6 +272,19 @@ def test_a_name_with_a_root_leads_nowhere_else(site: Site, tmp_path: Path, depth
         for prefix in ("pictures/", "pictures/out/", "pictures", "/", "models/../pictures/"):
             with contextlib.suppress(Refused):
                 assert site.inside(prefix + once).is_relative_to(tmp_path / "pictures")
+
+
+def test_a_new_file_is_named_so_that_every_system_takes_it(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "models" / "there.png").touch()
+    assert site.fresh("models/new one.safetensors", "models") == tmp_path / "models" / "new one.safetensors"
+    for name in ("a\0", "a\nb", "x" * 300, "CON.png", "-x", ".x", "x.", "x ", "..", "", "a\\b", "é" * 150, "C:x"):
+        with pytest.raises(Refused) as refused:
+            site.fresh(f"models/{name}", "models")
+        assert refused.value.status in (404, 422), name
+    for id, status in (("models/there.png", 409), ("runs/x", 404), ("x", 404), ("/x", 404), ("models/../x", 404)):
+        with pytest.raises(Refused) as refused:
+            site.fresh(id, "models")
+        assert refused.value.status == status, id
 
 
 def test_a_run_that_is_a_link_to_elsewhere_is_none(client: TestClient, tmp_path: Path) -> None:

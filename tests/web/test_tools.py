@@ -101,6 +101,8 @@ def test_an_adapter_is_resized_into_a_file_that_is_free(client: TestClient, mode
         ("models/anna.safetensors", "models/.y.safetensors"),
         ("models/anna.safetensors", "models/y.py"),
         ("models", "models/y.safetensors"),
+        ("models/anna.safetensors", "models/a\x00.safetensors"),
+        ("models/anna.safetensors", f"models/{'a' * 300}.safetensors"),
         ("--help", "models/y.safetensors"),
         ("models/anna.safetensors", "models/no/y.safetensors"),
     ],

@@ -12,12 +12,13 @@ from impasto.config import MODEL_NAMES
 from impasto.data import retag
 from impasto.data.gallery import Gallery, Picture
 from impasto.data.retag import Edit
-from impasto.web import datasets, folders, pictures
+from impasto.web import datasets, draft, folders, pictures
 from impasto.web.datasets import Sort
 from impasto.web.desk import At, Desk
-from impasto.web.problems import absent
+from impasto.web.problems import Refused, absent
 from impasto.web.views_datasets import (
     AsTrained,
+    AsTrainedGiven,
     CaptionChange,
     CaptionsGiven,
     Copies,
@@ -123,7 +124,17 @@ def as_trained(
     or its name."""
     gallery, picture = _picture(desk, id, pic)
     path = base if base in MODEL_NAMES else str(desk.site.inside(base, "models", "data"))
-    return datasets.as_trained(picture, gallery, path, resolution)
+    return datasets.as_trained(picture, gallery, datasets.usual(gallery.root, path, resolution))
+
+
+@router.post("/datasets/{id}/as-trained")
+def as_trained_with(id: Id, body: AsTrainedGiven, desk: At) -> AsTrained:
+    """The same, with settings that are being written."""
+    gallery, picture = _picture(desk, id, body.pic)
+    found = draft.read(body.toml, desk.site)
+    if found.problems or found.config is None:
+        raise Refused(422, *found.problems)
+    return datasets.as_trained(picture, gallery, found.config)
 
 
 @router.get("/datasets/{id}/pictures/{pic:path}", response_class=Response, responses=_PICTURE)

@@ -140,15 +140,9 @@ def _base(desk: Desk, base: str | None) -> list[str]:
 
 def _free(desk: Desk, id: str, *, any_name: bool = False) -> Place:
     """Where a new file can be written: in a folder of models or of runs, under a name that is free."""
-    above, _, name = id.rpartition("/")
-    folder = desk.site.inside(above, "models", "runs")
-    path = folder / name
-    if not folder.is_dir() or not name or name.startswith(".") or desk.site.id_of(path, "models", "runs") is None:
-        raise absent(id)
+    path = desk.site.fresh(id, "models", "runs")
     if not any_name and path.suffix != ".safetensors":
         raise Refused(422, Problem("E-WEB-027", "its name must end with .safetensors", id, f"{id}.safetensors"))
-    if path.exists() or path.is_symlink():
-        raise Refused(409, Problem("E-CFG-033", "there is something of this name already", id, "choose another name"))
     return path
 
 
