@@ -48,6 +48,7 @@ class Chore:
     begun: float = 0.0
     process: subprocess.Popen[bytes] | None = None
     lines: list[str] = field(default_factory=list)
+    cancelled: bool = False
 
 
 class Chores:
@@ -77,11 +78,30 @@ class Chores:
         """The one of this id."""
         return self._chores.get(id)
 
+    def all(self) -> list[Chore]:
+        """All that are remembered, in the order they were begun."""
+        return list(self._chores.values())
+
+    def cancel(self, chore: Chore) -> None:
+        """End it, or do not begin it."""
+        chore.cancelled = True
+        if chore.process is not None and chore.process.poll() is None:
+            chore.process.terminate()
+
+    def close(self) -> None:
+        """End all: what they write, they write in one stroke or not at all."""
+        for each in self.all():
+            self.cancel(each)
+
     def _run(self, chore: Chore, then: Callable[[Chore], None] | None) -> None:
         try:
             with self._one:
-                chore.state = "running"
-                self._work(chore)
+                if not chore.cancelled:
+                    chore.state = "running"
+                    self._work(chore)
+            if chore.cancelled:
+                chore.problems = (Problem("E-WEB-028", "it was ended on request"),)
+                chore.state = "failed"
         except OSError as error:
             chore.problems = (Problem("E-WEB-021", f"the process could not be started: {error}"),)
             chore.state = "failed"
@@ -93,7 +113,9 @@ class Chores:
         files.make_folder(self._folder)
         with (self._folder / f"chore-{chore.id}.out").open("w+b") as out:
             command = [sys.executable, "-m", "impasto", *chore.arguments]
-            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE) as process:
+            with subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE
+            ) as process:  # fmt: skip
                 chore.process = process
                 assert process.stderr is not None
                 for line in _lines(process.stderr):

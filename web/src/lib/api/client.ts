@@ -61,7 +61,7 @@ async function ask(method: string, path: string, body: unknown, { signal, query 
     if (signal?.aborted) throw error;
     throw new Refused(0, [
       {
-        code: 'E-WEB-000',
+        code: 'no answer',
         what: 'the server does not answer',
         where: location.host,
         fix: 'is `impasto ui` still running? Runs go on without it.',
@@ -92,7 +92,7 @@ async function problems(answer: Response): Promise<Problem[]> {
 export function asProblems(error: unknown): Problem[] {
   if (error instanceof Refused) return error.problems;
   if (error instanceof DOMException && error.name === 'AbortError') return [];
-  return [{ code: 'E-WEB-001', what: String(error), where: 'this page', fix: 'reload the page; if it comes again, please report it.' }];
+  return [{ code: 'page', what: String(error), where: 'this page', fix: 'reload the page; if it comes again, please report it.' }];
 }
 
 /** An id as one part of a path. */
