@@ -87,6 +87,8 @@ class Gallery:
         self._turn = threading.RLock()
         self._looker: threading.Thread | None = None
         self._closed = False
+        self._compared: list[tuple[str, str]] = []
+        self._copies: list[list[str]] = []
 
     def pictures(self, *, now: bool = False) -> dict[str, Picture]:
         """All pictures by id, in order."""
@@ -131,8 +133,10 @@ class Gallery:
     def copies(self) -> list[list[str]]:
         """Ids of pictures that look the same, group by group."""
         known = [(each.id, seen.trace) for each in self._pictures.values() if (seen := self.known(each)) and seen.trace]
-        groups = traces.alike([trace for _, trace in known]) if known else []
-        return [[known[at][0] for at in group] for group in groups]
+        if known != self._compared:
+            groups = traces.alike([trace for _, trace in known]) if known else []
+            self._compared, self._copies = known, [[known[at][0] for at in group] for group in groups]
+        return self._copies
 
     def _look(self) -> Iterable[Picture]:
         folders = [each for each in walk(self.root)[0] if self._is_inside(each.path)]
