@@ -31,6 +31,7 @@ from impasto.web.lines import number, text, whole
 from impasto.web.live import Live
 from impasto.web.plain import plain
 from impasto.web.problems import Refused, absent, told
+from impasto.web.site import confined
 from impasto.web.views_lab import (
     BallotGiven,
     Comparison,
@@ -63,7 +64,7 @@ class Comparing:
         total = (len(given.rows) + given.base) * max(1, len(given.prompts)) * max(1, len(given.seeds))
         if total > MOST:
             fix = "fewer rows, prompts or seeds; the rest in a second one"
-            raise Refused(422, Problem("E-WEB-002", f"{total} pictures are more than {MOST}", "the comparison", fix))
+            raise Refused(422, Problem("E-WEB-006", f"{total} pictures are more than {MOST}", "the comparison", fix))
         words = [self._word(row) for row in given.rows]
         place = self._place()
         id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
@@ -73,11 +74,11 @@ class Comparing:
         arguments += [] if given.base else ["--without-base"]
         if given.on is not None:
             arguments.append(f"--model={self._live.site.inside(given.on, 'models', 'data')}")
-        files.make_folder(place / id)
         asked = {"title": self._title(given), "made": time.time(), "total": total}
-        files.write(place / id / "request.json", json.dumps(asked, ensure_ascii=False).encode())
         with self._turn:
-            self._drawing[id] = self._chores.start("compare", arguments)
+            self._drawing[id] = self._chores.start(f"compare {asked['title']}", arguments)
+        files.make_folder(place / id)
+        files.write(place / id / "request.json", json.dumps(asked).encode())
         return id
 
     def every(self) -> list[Comparison]:
@@ -111,8 +112,11 @@ class Comparing:
 
     def picture(self, id: str, name: str) -> Path:
         """The file of a picture. Raises a 404 if it is none."""
-        path = self._folder(id) / "cells" / name
-        if not _CELL.fullmatch(name) or not path.is_file():
+        folder = self._folder(id)
+        if not _CELL.fullmatch(name):
+            raise absent(name)
+        path = confined(folder.resolve(), f"cells/{name}", name)
+        if not path.is_file():
             raise absent(name)
         return path
 
@@ -123,7 +127,7 @@ class Comparing:
         for each in given:
             if each.left == each.right or not {each.left, each.right} <= labels:
                 what = f"{each.left} and {each.right} are not two rows of it"
-                raise Refused(422, Problem("E-WEB-002", what, id, "load the page again"))
+                raise Refused(422, Problem("E-WEB-006", what, id, "load the page again"))
         with self._turn:
             every = (*self._votes(folder), *(Vote(**each.model_dump()) for each in given))
             files.write(folder / "votes.json", Ballot(votes=every).model_dump_json().encode())
@@ -150,7 +154,7 @@ class Comparing:
         path = self._live.site.inside(row.model, "models", "data", "runs")
         if path.suffix != ".safetensors":
             fix = "adapter files end with .safetensors"
-            raise Refused(422, Problem("E-WEB-002", "this is no adapter file", row.model, fix))
+            raise Refused(422, Problem("E-WEB-006", "this is no adapter file", row.model, fix))
         return f"{path}{strength}"
 
     def _title(self, given: DrawGiven) -> str:

@@ -354,8 +354,10 @@ def _told(message: Any) -> str:
 
 def _show(page: Page, path: str) -> None:
     page.evaluate("(path) => { location.hash = path; }", path)
-    page.wait_for_function("document.querySelector('main h1') !== null")
-    page.wait_for_timeout(150)  # pictures and curves come after the heading
+    page.locator("main h1").wait_for()
+    for _ in range(2):  # what came may ask for more
+        page.wait_for_timeout(75)
+        page.locator(".pending").wait_for(state="detached")
 
 
 def _shot(name: str) -> Path:

@@ -69,14 +69,17 @@ def drawn(site: Site) -> str:
     return folder.name
 
 
-def test_a_comparison_is_shown_with_its_pictures(client: TestClient, drawn: str) -> None:
+def test_a_comparison_is_shown_with_its_pictures(client: TestClient, site: Site, drawn: str, tmp_path: Path) -> None:
     (row,) = client.get("/api/lab/compare").json()["compares"]
     assert (row["id"], row["title"], row["state"], row["done"]) == (drawn, "anna", "done", 4)
     found = client.get(f"/api/lab/compare/{drawn}").json()
     assert [each["label"] for each in found["rows"]] == ["no adapter", "anna · × 0.6"]
     picture = client.get(f"/api/lab/compare/{drawn}/pictures/{found['cells'][1][0]}?w=64")
     assert (picture.status_code, picture.headers["content-type"]) == (200, "image/webp")
-    for name in ("../compare.json", "..%2fcompare.json", "09-09.png", "request.json"):
+    outside = tmp_path / "outside.png"
+    Image.new("RGB", (8, 8)).save(outside)
+    (site.of("runs")[0].path / "comparisons" / drawn / "cells" / "08-08.png").symlink_to(outside)
+    for name in ("08-08.png", "../compare.json", "..%2fcompare.json", "09-09.png", "request.json"):
         assert client.get(f"/api/lab/compare/{drawn}/pictures/{name}").status_code == 404
 
 
@@ -123,5 +126,7 @@ def test_drawing_starts_the_command_line_with_what_was_asked(
 def test_only_runs_and_adapter_files_within_the_folders_are_drawn(client: TestClient, row: dict[str, str]) -> None:
     asked = {"rows": [row], "prompts": ["a"], "seeds": [1]}
     assert client.post("/api/lab/compare", json=asked).status_code == 404
+    half = {"rows": [row], "prompts": ["a\0b"], "seeds": [1]}
+    assert client.post("/api/lab/compare", json=half).status_code in (404, 422)
     many = {"rows": [row] * 64, "prompts": ["a"] * 32, "seeds": [1]}
     assert client.post("/api/lab/compare", json=many).status_code == 422

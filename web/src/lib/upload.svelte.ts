@@ -18,7 +18,7 @@ export class Upload {
     const files = given.filter((file) => TAKEN.test(file.name) && !file.name.startsWith('.'));
     this.problems = [];
     if (!files.some((file) => !file.name.toLowerCase().endsWith('.txt'))) {
-      this.problems = [{ code: 'E-WEB-002', what: 'there are no pictures among these files', where: name, fix: 'drop a folder with .png, .jpg or .webp files.' }];
+      this.problems = [{ code: 'page', what: 'there are no pictures among these files', where: name, fix: 'drop a folder with .png, .jpg or .webp files.' }];
       return null;
     }
     this.running = true;

@@ -1,3 +1,4 @@
+import { pending } from './pending.svelte';
 import { token } from './token';
 
 /** What a person can mend: what is wrong, where, and how to put it right. */
@@ -48,18 +49,19 @@ async function ask(method: string, path: string, body: unknown, { signal, query 
   if (body !== undefined) headers['Content-Type'] = raw ? 'application/octet-stream' : 'application/json';
   let answer: Response;
   try {
-    answer = await fetch(address(path, query), {
+    const request = fetch(address(path, query), {
       method,
       headers,
       body: body === undefined ? undefined : raw ? body : JSON.stringify(body),
       signal,
       cache: method === 'GET' ? 'default' : 'no-store',
     });
+    answer = await pending.during(request);
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Refused(0, [
       {
-        code: 'E-WEB-000',
+        code: 'no answer',
         what: 'the server does not answer',
         where: location.host,
         fix: 'is `impasto ui` still running? Runs go on without it.',
@@ -90,7 +92,7 @@ async function problems(answer: Response): Promise<Problem[]> {
 export function asProblems(error: unknown): Problem[] {
   if (error instanceof Refused) return error.problems;
   if (error instanceof DOMException && error.name === 'AbortError') return [];
-  return [{ code: 'E-WEB-001', what: String(error), where: 'this page', fix: 'reload the page; if it comes again, please report it.' }];
+  return [{ code: 'page', what: String(error), where: 'this page', fix: 'reload the page; if it comes again, please report it.' }];
 }
 
 /** An id as one part of a path. */

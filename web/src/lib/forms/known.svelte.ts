@@ -17,10 +17,12 @@ export interface Model {
   id: string;
   path: string;
   name: string;
-  kind: string;
-  family?: string | null;
-  size?: number;
-  note?: string;
+  kind: 'base' | 'adapter' | 'part' | 'other';
+  /** What it holds, in words. */
+  what: string;
+  family: string;
+  size: number;
+  note: string;
 }
 
 /** What is on this machine: folders of pictures and models. */

@@ -4,11 +4,11 @@ export interface Job {
   id: string;
   what: string;
   state: 'waiting' | 'running' | 'done' | 'failed';
-  done?: number | null;
-  total?: number | null;
-  text?: string;
-  result?: unknown;
-  problems?: Problem[];
+  done: number;
+  total: number;
+  text: string;
+  result: unknown;
+  problems: Problem[];
 }
 
 export interface Stored {
@@ -17,19 +17,28 @@ export interface Stored {
   path: string;
   size: number;
   files: number;
-  note?: string;
+  note: string;
   removable: boolean;
+}
+
+export interface Cleaned {
+  /** The first thousand. */
+  items: { path: string; size: number }[];
+  files: number;
+  size: number;
+  done: boolean;
 }
 
 export interface Check {
   name: string;
   state: 'good' | 'warn' | 'bad';
   what: string;
-  fix?: string;
+  fix: string;
 }
 
-export const work = (verb: string, body: Record<string, unknown>) => post<{ job: string | number }>(`/tools/weights/${verb}`, body);
-export const job = (id: string | number) => get<Job>(`/tools/jobs/${part(id)}`);
+export const work = (verb: string, body: Record<string, unknown>) => post<{ job: string }>(`/tools/weights/${verb}`, body);
+export const job = (id: string) => get<Job>(`/tools/jobs/${part(id)}`);
+export const cancel = (id: string) => post<unknown>(`/tools/jobs/${part(id)}/cancel`);
 export const storage = () => get<{ items: Stored[]; total: number; free: number }>('/tools/storage');
-export const clean = (ids: string[], go: boolean) => post<{ items: { path: string; size: number }[]; size: number }>('/tools/storage/clean', { ids, go });
+export const clean = (ids: string[], go: boolean) => post<Cleaned>('/tools/storage/clean', { ids, go });
 export const doctor = () => get<{ checks: Check[] }>('/tools/doctor');

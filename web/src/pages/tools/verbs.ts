@@ -25,6 +25,7 @@ const out: Ask = { name: 'out', label: 'New file', kind: 'out', help: 'A name, w
 
 export const VERBS: Verb[] = [
   { id: 'inspect', label: 'Inspect', help: 'Tells what a file holds: its kind, ranks, layers, and how it was trained.', asks: [{ name: 'file', label: 'Adapter', kind: 'adapter', needed: true }] },
+  { id: 'verify', label: 'Verify', help: 'Tells whether an adapter will load where it is to be used, and all that is wrong with it.', asks: [{ name: 'file', label: 'Adapter', kind: 'adapter', needed: true }] },
   {
     id: 'merge',
     label: 'Merge',
@@ -48,12 +49,12 @@ export const VERBS: Verb[] = [
     id: 'resize',
     label: 'Resize',
     help: 'Writes an adapter again with other ranks, as near to it as those can be.',
-    asks: [{ name: 'file', label: 'Adapter', kind: 'adapter', needed: true }, rank, energy, base, out],
+    asks: [{ name: 'file', label: 'Adapter', kind: 'adapter', needed: true }, rank, energy, base, { ...out, needed: true }],
   },
   {
     id: 'convert',
     label: 'Convert',
     help: 'Writes a LoRA with other names for its layers. Its numbers stay the same to the bit.',
-    asks: [{ name: 'file', label: 'Adapter', kind: 'adapter', needed: true }, { name: 'to', label: 'Names', kind: 'choice', choices: ['kohya', 'diffusers'], needed: true }, base, out],
+    asks: [{ name: 'file', label: 'Adapter', kind: 'adapter', needed: true }, { name: 'to', label: 'Names', kind: 'choice', choices: ['kohya', 'diffusers'], needed: true }, base, { ...out, needed: true }],
   },
 ];
