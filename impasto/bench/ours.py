@@ -15,7 +15,7 @@ from impasto.bench.clock import Clock, Span
 from impasto.config import RunConfig
 from impasto.engine import opening
 from impasto.engine.run import Fleet
-from impasto.engine.session import Session
+from impasto.engine.session import Session, Show
 from impasto.engine.signals import StopRequest
 from impasto.engine.trainer import Trainer
 from impasto.store import Store
@@ -24,7 +24,9 @@ Between = Callable[[Trainer], None]
 """What is done after each of our steps, while the run waits."""
 
 
-def trained(configs: Sequence[RunConfig], store: Store, clock: Clock, between: Between | None = None) -> list[Span]:
+def trained(
+    configs: Sequence[RunConfig], store: Store, clock: Clock, between: Between | None = None, show: Show | None = None
+) -> list[Span]:
     """Train runs together to their end, and say what each step took: with reading its pictures, telling of it, and
     whatever else a run does between two steps."""
     took: list[Span] = []
@@ -42,7 +44,7 @@ def trained(configs: Sequence[RunConfig], store: Store, clock: Clock, between: B
 
     stop = StopRequest()
     with stop.listening(), ExitStack() as held:
-        sessions = [held.enter_context(opening.opened(each, frozenset(), restart=False, show=None)) for each in configs]
+        sessions = [held.enter_context(opening.opened(each, frozenset(), restart=True, show=show)) for each in configs]
         for failure in Fleet(sessions, store, stop, umpire=umpire).train():
             raise failure
     return took
