@@ -65,10 +65,11 @@ class LoraLayer(AdapterLayer):
     def stacked(self, layers: Sequence[AdapterLayer], x: Tensor, y: Tensor, base: nn.Module) -> Tensor | None:
         """Linear layers and 1x1 convolutions, of any ranks."""
         own = [each for each in layers if isinstance(each, LoraLayer) and each.dora_scale is None]
-        alike = len({each.lora_down.weight.dtype for each in own}) == 1
-        if len(own) < len(layers) or not alike or not _is_product(base):
+        if len(own) < len(layers) or not _is_product(base):
             return None
         downs, ups = [each.lora_down.weight for each in own], [each.lora_up.weight for each in own]
+        if any(each.dtype != downs[0].dtype for each in downs):
+            return None
         return products.added(y, x, downs, ups, [each.scale for each in own])
 
     def weight(self, base: nn.Module) -> Tensor:

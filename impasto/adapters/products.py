@@ -30,8 +30,8 @@ class _Added(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, x: Tensor, scales: tuple[float, ...], *factors: Tensor) -> Tensor:
         count = len(scales)
         with torch.autocast(y.device.type, enabled=False):
-            down = _stacked([each.flatten(1) for each in factors[:count]], 0, y.dtype)  # [K, rank, I]
-            up = _stacked([each.flatten(1) for each in factors[count:]], 1, y.dtype, scales)  # [K, O, rank]
+            down = _stacked(factors[:count], 0, y.dtype)  # [K, rank, I]
+            up = _stacked(factors[count:], 1, y.dtype, scales)  # [K, O, rank]
             rows = _shares(x.to(y.dtype), count)
             if y.ndim == 4:  # [K * N, I, H * W], and factors for each row
                 down, up = (each.repeat_interleave(len(rows) // count, 0) for each in (down, up))
@@ -40,14 +40,15 @@ class _Added(torch.autograd.Function):
             else:
                 low = torch.bmm(rows, down.mT)  # [K, rows, rank]
                 out = torch.baddbmm(_shares(y, count), low, up.mT)
-        ctx.save_for_backward(rows, low, down, up, *factors)
+        ctx.save_for_backward(rows, low, down, up)
         ctx.scales, ctx.dtype, ctx.shape = scales, x.dtype, x.shape
+        ctx.factors = [(each.shape, each.dtype) for each in factors]
         return out.view(y.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        rows, low, down, up, *factors = ctx.saved_tensors
+        rows, low, down, up = ctx.saved_tensors
         count = len(ctx.scales)
         if grad.ndim == 4:
             flat = grad.flatten(2)
@@ -62,11 +63,8 @@ class _Added(torch.autograd.Function):
             of_x = torch.bmm(back, down) if ctx.needs_input_grad[1] else None
         given = None if of_x is None else of_x.view(ctx.shape).to(ctx.dtype)
         own = [
-            *(_own(each, found) for each, found in zip(factors[:count], of_down.unbind(), strict=True)),
-            *(
-                _own(each, found) * scale
-                for each, found, scale in zip(factors[count:], of_up.unbind(), ctx.scales, strict=True)
-            ),
+            *_apart(of_down, ctx.factors[:count]),
+            *_apart(_scaled(of_up, ctx.scales), ctx.factors[count:]),
         ]
         return grad, given, None, *own
 
@@ -78,23 +76,30 @@ def _shares(rows: Tensor, count: int) -> Tensor:
 
 def _stacked(factors: Sequence[Tensor], dim: int, dtype: torch.dtype, scales: Sequence[float] = ()) -> Tensor:
     """Factors of K members as one tensor, those of smaller ranks with zeros at the end of `dim`."""
-    ranks = {each.shape[dim] for each in factors}
-    if len(ranks) == 1:
-        found = torch.stack(list(factors))
+    ranks = [each.shape[dim] for each in factors]
+    if min(ranks) == max(ranks):
+        found = torch.stack(factors).flatten(2)
     else:
         shape = list(factors[0].shape)
         shape[dim] = max(ranks)
         found = factors[0].new_zeros(len(factors), *shape)
         for at, each in enumerate(factors):
             found[at].narrow(dim, 0, each.shape[dim]).copy_(each)
-    if len(set(scales)) == 1:
-        found = found * scales[0]
-    elif scales:
-        found = found * torch.tensor(scales, dtype=found.dtype, device=found.device)[:, None, None]
-    return found.to(dtype)
+        found = found.flatten(2)
+    return _scaled(found, scales).to(dtype)
 
 
-def _own(factor: Tensor, found: Tensor) -> Tensor:
-    """A member's gradient, without what was filled up."""
-    flat = factor.flatten(1)
-    return found[: flat.shape[0], : flat.shape[1]].reshape(factor.shape).to(factor.dtype)
+def _scaled(found: Tensor, scales: Sequence[float]) -> Tensor:
+    """Each of K multiplied by its own."""
+    if not scales or min(scales) == max(scales):
+        return found * scales[0] if scales and scales[0] != 1 else found
+    return found * torch.tensor(scales, dtype=found.dtype, device=found.device)[:, None, None]
+
+
+def _apart(found: Tensor, factors: Sequence[tuple[torch.Size, torch.dtype]]) -> Sequence[Tensor]:
+    """Each member's gradient, without what was filled up."""
+    shape, dtype = factors[0]
+    found = found.to(dtype)
+    if all(each == shape for each, _ in factors):
+        return found.view(len(factors), *shape).unbind()
+    return [one[: own[0], : own[1]].reshape(own) for one, (own, _) in zip(found.unbind(), factors, strict=True)]
