@@ -34,7 +34,8 @@ class _Added(torch.autograd.Function):
             up = _stacked(factors[count:], 1, y.dtype, scales)  # [K, O, rank]
             rows = _shares(x.to(y.dtype), count)
             if y.ndim == 4:  # [K * N, I, H * W], and factors for each row
-                down, up = (each.repeat_interleave(len(rows) // count, 0) for each in (down, up))
+                if len(rows) > count:
+                    down, up = (each.repeat_interleave(len(rows) // count, 0) for each in (down, up))
                 low = torch.bmm(down, rows)  # [K * N, rank, H * W]
                 out = torch.baddbmm(y.flatten(2), up, low)
             else:
@@ -54,7 +55,8 @@ class _Added(torch.autograd.Function):
             flat = grad.flatten(2)
             back = torch.bmm(up.mT, flat)  # [K * N, rank, H * W]
             of_down, of_up = torch.bmm(back, rows.mT), torch.bmm(flat, low.mT)
-            of_down, of_up = (each.unflatten(0, (count, -1)).sum(1) for each in (of_down, of_up))
+            if len(rows) > count:
+                of_down, of_up = (each.unflatten(0, (count, -1)).sum(1) for each in (of_down, of_up))
             of_x = torch.bmm(down.mT, back) if ctx.needs_input_grad[1] else None
         else:
             flat = _shares(grad, count)
