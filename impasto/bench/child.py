@@ -17,10 +17,15 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 
-def ran(settings: Sequence[Path], store: Path, **environment: str) -> dict[str, Any]:
+def environment(threads: int) -> dict[str, str]:
+    """Of such a process; 0 threads: as many as it would take."""
+    return {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+
+
+def ran(settings: Sequence[Path], store: Path, *, threads: int = 0) -> dict[str, Any]:
     """Train files of settings together in a process of its own."""
     line = [sys.executable, "-W", "ignore", "-m", "impasto.bench.child", str(store), *map(str, settings)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment(threads))
     if done.returncode:
         raise RuntimeError(f"the measured training ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

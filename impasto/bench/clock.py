@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from impasto.bench.figures import Figure
+
 
 @dataclass(frozen=True)
 class Span:
@@ -53,3 +55,22 @@ def in_turns(clock: Clock, acts: Mapping[str, Callable[[], object]], rounds: int
             if at >= warm:
                 found[name].append(span)
     return found
+
+
+def rates(spans: Mapping[str, list[Span]], count: int, unit: str) -> list[Figure]:
+    """How many a second, by the clock and by the processor."""
+    return [
+        Figure(name=f"{name}{kind}", unit=unit, values=[count / take(each) for each in some], better="more")
+        for kind, take in (("", wall), (", processor", processor))
+        for name, some in spans.items()
+    ]
+
+
+def wall(span: Span) -> float:
+    """Seconds by the clock."""
+    return span.wall
+
+
+def processor(span: Span) -> float:
+    """Seconds by the processor."""
+    return span.processor

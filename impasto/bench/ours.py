@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -62,17 +61,17 @@ def settings(folder: Path, **given: Any) -> RunConfig:
     return RunConfig.model_validate(merged)
 
 
-def pictures(folder: Path, count: int, side: int, *, photo: int | None = None) -> Path:
-    """Pictures of soft noise with captions; with `photo`, so many pixels a side, as large as photographs."""
+def device(name: str, threads: int) -> dict[str, Any]:
+    """The section [device]; 0 threads: as many as a run would take."""
+    return {"name": name, **({"threads": threads} if threads else {})}
+
+
+def pictures(folder: Path, count: int, side: int, *, jpeg: bool = False) -> Path:
+    """Pictures of soft noise, so many pixels a side, with captions."""
     folder.mkdir(parents=True, exist_ok=True)
     for at in range(count):
         dots = np.random.default_rng(at).integers(0, 256, (16, 16, 3), np.uint8)
-        size = photo or side
-        Image.fromarray(dots).resize((size, size), Image.Resampling.BICUBIC).save(folder / f"{at:05}.png")
+        name = f"{at:05}.{'jpg' if jpeg else 'png'}"
+        Image.fromarray(dots).resize((side, side), Image.Resampling.BICUBIC).save(folder / name)
         (folder / f"{at:05}.txt").write_text(f"a soft picture, number {at}", "utf-8")
     return folder
-
-
-def workplace(given: Path | None) -> tempfile.TemporaryDirectory[str] | None:
-    """A folder to work in that goes when it is no longer needed, unless one is given."""
-    return None if given else tempfile.TemporaryDirectory(prefix="impasto-bench-")

@@ -1,4 +1,4 @@
-"""A step of ours, of a bare loop, and of the loop that diffusers documents, in turns; and what is physically possible."""
+"""A step of ours, of a bare loop and of the loop that diffusers documents, in turns; and what the machine could do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from impasto import dice
 from impasto.bench import ours, peers, roofline
 from impasto.bench.clock import Clock, Span
 from impasto.bench.figures import Figure, Report, machine, ratio
@@ -35,25 +34,22 @@ class Asked:
     precision: str = "auto"
     threads: int = 0
     device: str = "auto"
-    base: Path | None = None
-    """A base in diffusers' layout; None: the medium one with random numbers, made on the spot."""
+    base: str = ""
+    """A base in diffusers' layout; empty: the medium one with random numbers, made on the spot."""
 
 
 def measured(asked: Asked, work: Path) -> Report:
     """Take turns, then count."""
-    base = asked.base or _made(work / "base")
+    base = Path(asked.base) if asked.base else _made(work / "base")
     pictures = ours.pictures(work / "pictures", 8, asked.resolution)
     config = ours.settings(
-        pictures,
-        name=f"step-{dice.seed('bench', str(asked))}",
-        model={"path": str(base), "precision": asked.precision},
-        device={"name": asked.device, "threads": asked.threads or None},
-        data={"sets": [{"path": str(pictures)}], "resolution": asked.resolution, "batch_size": asked.batch, "prefetch": 0},
+        pictures, name="step", model={"path": str(base), "precision": asked.precision},
+        device=ours.device(asked.device, asked.threads), train={"steps": WARM + asked.rounds},
+        data={"resolution": asked.resolution, "batch_size": asked.batch, "prefetch": 0},
         adapter={
             "rank": asked.rank, "alpha": float(asked.rank), "targets": {"text_encoder": False, "layers": "attention"},
         },
         optim={"learning_rate": RATE},
-        train={"steps": WARM + asked.rounds},
     )  # fmt: skip
     compute = choose(config.device, config.model)
     clock, facts = Clock(compute.device), machine(torch.get_num_threads(), str(compute.device))
@@ -69,10 +65,11 @@ def measured(asked: Asked, work: Path) -> Report:
             spans[name].append(clock.timed(step))
 
     spans["impasto"] = ours.trained([config], Store(work / "store"), clock, between)
+    counted = {name: some[-asked.rounds :] for name, some in spans.items()}
+    rate = roofline.matrix_rate(compute.device, compute.dtype)
     return Report(
-        what="step", machine=facts, notes=(),
-        asked={**{k: str(v) if isinstance(v, Path) else v for k, v in vars(asked).items() if v is not None}},
-        figures=figures({name: some[-asked.rounds :] for name, some in spans.items()}, counts[0], roofline.matrix_rate(compute.device, compute.dtype)),
+        what="step", machine=facts, figures=figures(counted, counts[0], rate),
+        asked={**vars(asked), "base": str(asked.base or "medium"), "precision": compute.precision},
     )  # fmt: skip
 
 
@@ -94,6 +91,7 @@ def figures(spans: dict[str, list[Span]], work: roofline.Work, rate: float) -> l
         Figure(name="matrix products", unit="GFLOP/s", values=[rate / 1e9], better="neither"),
         Figure(name="limit of a step", unit="s", values=[limit], better="neither"),
         Figure(name="impasto to limit", unit="x", values=[each / limit for each in walls["impasto"]]),
+        Figure(name="impasto to limit, processor", unit="x", values=[each / limit for each in busy["impasto"]]),
     ]
 
 
