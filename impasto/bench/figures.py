@@ -43,7 +43,7 @@ class Figure(Section):
 
     name: str
     unit: str
-    values: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+    values: Annotated[Sequence[float], Field(min_length=1)]
     better: Literal["less", "more", "neither"] = "less"
 
     @property
@@ -78,8 +78,8 @@ class Report(Section):
     asked: dict[str, str | int | float | bool]
     """What it was measured with."""
 
-    figures: Annotated[tuple[Figure, ...], Field(strict=False)]
-    notes: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    figures: Sequence[Figure]
+    notes: Sequence[str] = ()
 
     def __getitem__(self, name: str) -> Figure:
         return next(each for each in self.figures if each.name == name)

@@ -144,8 +144,8 @@ def bare(task: Task) -> Callable[[], None]:
 
 
 def documented(task: Task) -> Callable[[], None]:
-    """A step as the documentation of diffusers trains a LoRA: a data loader decodes and scales pictures, the VAE and the
-    text encoder run each time, accelerate leads, torch's usual AdamW, a schedule, the loss is read and shown."""
+    """A step as the documentation of diffusers trains a LoRA: a loader decodes and scales pictures, VAE and text
+    encoder run each time, accelerate leads, torch's usual AdamW, a schedule, the loss is read and shown."""
     from accelerate import Accelerator
     from diffusers.optimization import get_scheduler
     from tqdm.auto import tqdm

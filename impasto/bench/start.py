@@ -51,7 +51,7 @@ def measured(asked: Asked, work: Path) -> Report:
     runs: dict[str, list[dict[str, Any]]] = {"cold": [], "warm": []}
     for at in range(asked.rounds):
         imports.append(_imports(asked.base, asked.threads))
-        for name, some in runs.items():
+        for some in runs.values():
             some.append(child.ran([path], work / f"store-{at}", threads=asked.threads))
         assert not any(mark.startswith("encode") for mark in runs["warm"][-1]["marks"]), "a warm run encodes nothing"
     first = runs["warm"][0]
