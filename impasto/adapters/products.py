@@ -56,7 +56,7 @@ class _Added(torch.autograd.Function):
             back = torch.bmm(up.mT, flat)  # [K * N, rank, H * W]
             of_down, of_up = torch.bmm(back, rows.mT), torch.bmm(flat, low.mT)
             if len(rows) > count:
-                of_down, of_up = (each.unflatten(0, (count, -1)).sum(1) for each in (of_down, of_up))
+                of_down, of_up = (each.view(count, -1, *each.shape[1:]).sum(1) for each in (of_down, of_up))
             of_x = torch.bmm(down.mT, back) if ctx.needs_input_grad[1] else None
         else:
             flat = _shares(grad, count)
@@ -80,7 +80,7 @@ def _stacked(factors: Sequence[Tensor], dim: int, dtype: torch.dtype, scales: Se
     """Factors of K members as one tensor, those of smaller ranks with zeros at the end of `dim`."""
     ranks = [each.shape[dim] for each in factors]
     if min(ranks) == max(ranks):
-        found = torch.stack(factors).flatten(2)
+        found = torch.stack(list(factors)).flatten(2)
     else:
         shape = list(factors[0].shape)
         shape[dim] = max(ranks)

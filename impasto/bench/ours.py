@@ -49,16 +49,15 @@ def trained(
     return took
 
 
-def settings(folder: Path, **given: Any) -> RunConfig:
+def settings(folder: Path, name: str, **given: dict[str, Any]) -> RunConfig:
     """A run that saves only at its end and proves nothing, on the pictures in `folder`."""
-    output = {"folder": str(folder.parent / "runs")}
-    usual = {"data": {"sets": [{"path": str(folder)}]}, "save": {"proof": "off"}, "output": output}
-    merged: dict[str, Any] = {
-        name: {**usual.get(name, {}), **given.get(name, {})} if name in usual or isinstance(given[name], dict)
-        else given[name]
-        for name in (*usual, *(each for each in given if each not in usual))
-    }  # fmt: skip
-    return RunConfig.model_validate(merged)
+    usual: dict[str, dict[str, Any]] = {
+        "data": {"sets": [{"path": str(folder)}]},
+        "save": {"proof": "off"},
+        "output": {"folder": str(folder.parent / "runs")},
+    }
+    sections = {each: {**usual.get(each, {}), **given.get(each, {})} for each in (*usual, *given)}
+    return RunConfig.model_validate({"name": name, **sections})
 
 
 def device(name: str, threads: int) -> dict[str, Any]:

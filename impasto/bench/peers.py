@@ -85,7 +85,8 @@ class Parts:
     def latents(self, pixels: Tensor) -> Tensor:
         """A draw of the picture encoder's distribution, scaled."""
         drawn: Tensor = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist.sample()
-        return drawn * self.vae.config.scaling_factor
+        scale: float = self.vae.config.scaling_factor
+        return drawn * scale
 
     def ids(self, captions: Sequence[str]) -> Tensor:
         """Captions as tokens, all of one length."""
