@@ -1,4 +1,4 @@
-"""The scripts behind the pages on DyLoRA, PiSSA and speed: what they train could start, the pages say what was found."""
+"""The scripts behind some pages: what they train could start, and the pages say what they found."""
 
 from __future__ import annotations
 
