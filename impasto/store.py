@@ -63,9 +63,10 @@ class Store:
 
     def get(self, recipe: Recipe) -> bytes | None:
         """What is kept under a recipe, or None if it is absent or not whole."""
-        path = self.path(recipe)
+        text = files.canonical(recipe)
+        path = self._place(recipe, text)
         try:
-            payload = _payload(files.read(path), files.canonical(recipe))
+            payload = _payload(files.read(path), text)
         except (OSError, DiskError):
             return None
         if payload is not None:
@@ -159,10 +160,13 @@ class Store:
 
     def path(self, recipe: Recipe) -> Path:
         """Where the blob of a recipe is, or would be."""
+        return self._place(recipe, files.canonical(recipe))
+
+    def _place(self, recipe: Recipe, text: bytes) -> Path:
         kind = recipe["kind"]
         assert isinstance(kind, str), "a recipe has a kind"
         assert _KIND.fullmatch(kind), "a kind is a plain word"
-        name = key(recipe)
+        name = hashlib.sha256(text).hexdigest()
         return self.root / kind / name[:2] / f"{name}.blob"
 
     def _used(self, path: Path) -> None:

@@ -36,8 +36,6 @@ def page(measured: dict[str, Any]) -> Iterator[str]:
         yield from _speed(measured["speed"])
     if "halving" in measured:
         yield from _halving(measured["halving"])
-    if "fleet" in measured:
-        yield from _fleet(measured["fleet"])
     if "kills" in measured:
         yield from _kills(measured["kills"])
 
@@ -80,28 +78,6 @@ def _halving(found: dict[str, Any]) -> Iterator[str]:
         )
     yield "\n".join(lines)
     yield "Measure it again: `.venv/bin/python scripts/halving`."
-
-
-def _fleet(found: dict[str, Any]) -> Iterator[str]:
-    yield "## Members side by side"
-    yield (
-        f"Equal members of rank {found['rank']} on the pocket model, {found['batch']} pictures each, on one core;\n"
-        "by seconds of the processor, the quickest of several steps. *Separate* is a process for each, which\n"
-        f"also pays {found['rows'][0]['start']:.1f} seconds of the processor before its first step; a fleet pays once."
-    )
-    lines = [
-        "| members | adapter-steps a second | against one | peak memory | separate |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    one = found["rows"][0]
-    for row in found["rows"]:
-        ratio = row["rate"] / one["rate"]
-        separate = f"{row['members'] * one['memory'] / 1e9:.2f} GB"
-        lines.append(
-            f"| {row['members']} | {row['rate']:.2f} | {ratio:.2f} | {row['memory'] / 1e9:.2f} GB | {separate} |"
-        )
-    yield "\n".join(lines)
-    yield "Measure it again: `.venv/bin/python scripts/fleet_bench`."
 
 
 def _kills(found: dict[str, Any]) -> Iterator[str]:

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from impasto.adapters import dora
+from impasto.adapters import dora, products
 from impasto.adapters.adapter import AdapterLayer, filled, share
 from impasto.adapters.config import Lora
 from impasto.adapters.layers import exact, sits_out
@@ -64,18 +63,14 @@ class LoraLayer(AdapterLayer):
         return self._joined(y, self.lora_up(low), scale, base)
 
     def stacked(self, layers: Sequence[AdapterLayer], x: Tensor, y: Tensor, base: nn.Module) -> Tensor | None:
-        """Linear layers of any ranks: smaller ones are filled up with zeros, which add nothing and learn nothing."""
+        """Linear layers and 1x1 convolutions, of any ranks."""
         own = [each for each in layers if isinstance(each, LoraLayer) and each.dora_scale is None]
-        alike = len({each.lora_down.weight.dtype for each in own}) == 1
-        if len(own) < len(layers) or not alike or not isinstance(base, nn.Linear):
+        if len(own) < len(layers) or not _is_product(base):
             return None
-        ranks = [each.lora_down.weight.shape[0] for each in own]
-        lacking = [max(ranks) - rank for rank in ranks]
-        pairs = list(zip(own, lacking, strict=True))
-        downs = torch.stack([F.pad(each.lora_down.weight, (0, 0, 0, few)) for each, few in pairs])  # [K, rank, in]
-        ups = torch.stack([F.pad(each.lora_up.weight * each.scale, (0, few)) for each, few in pairs])  # [K, out, rank]
-        low = torch.bmm(x.reshape(len(own), -1, x.shape[-1]), downs.mT)  # [K, rows, rank]
-        return y + torch.bmm(low, ups.mT).view(y.shape)
+        downs, ups = [each.lora_down.weight for each in own], [each.lora_up.weight for each in own]
+        if any(each.dtype != downs[0].dtype for each in downs):
+            return None
+        return products.added(y, x, downs, ups, [each.scale for each in own])
 
     def weight(self, base: nn.Module) -> Tensor:
         assert isinstance(base, Layer)
@@ -123,6 +118,14 @@ def _up(base: Layer, rank: int) -> Layer:
     if isinstance(base, nn.Linear):
         return nn.Linear(rank, base.out_features, bias=False)
     return nn.Conv2d(rank, base.out_channels, 1, bias=False)
+
+
+def _is_product(base: nn.Module) -> bool:
+    """Whether each place of the output comes from the same place of the input alone."""
+    if isinstance(base, nn.Linear):
+        return True
+    assert isinstance(base, nn.Conv2d)
+    return (base.kernel_size, base.stride, base.padding, base.groups) == ((1, 1), (1, 1), (0, 0), 1)
 
 
 def _pair(value: tuple[int, ...]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError, Parameter
 from impasto import __version__
 from impasto.cli import (
     about,
+    bench,
     branching,
     comparing,
     compat,
@@ -66,6 +67,7 @@ for command in (
     about.explain,
     about.schema,
     about.doctor,
+    bench.app,
     about.quickstart,
     about.version,
     ui.ui,

@@ -45,6 +45,8 @@ from impasto.store import Store
 Tell = Callable[[Event], None]
 MEASURED = 20_221
 """The dice of pictures that are measured. They are not the run's, so that runs of different seeds can be compared."""
+KNOWN = 20_000
+"""Captions whose recipe is remembered, so that they are cut into tokens once: 3 KB each."""
 VARIANTS = 16
 """Captions with more variants than this are encoded at each visit: keeping them all would not pay."""
 
@@ -101,6 +103,7 @@ class Source:
         self._learns_words = "text_encoder" in part_rates(config)
         self._vae: ImageEncoder | None = None
         self._one_at_a_time = Lock()
+        self._known: dict[str, recipes.Recipe] = {}
         self._vae_print = store.fingerprint(*card.weights("vae"))
         self._text_print = "+".join(
             dict.fromkeys(fingerprint(store, card, part, config.model.merged) for part in card.encoders)
@@ -238,10 +241,8 @@ class Source:
             mean, std = self._vae.encode(shown)
         for at, visit in enumerate(visits):
             if not bool(mean[at].isfinite().all() and std[at].isfinite().all()):
-                where, fix = (
-                    str(self._feed.example(visit).path),
-                    "check the VAE of the base; it gives no numbers for this",
-                )
+                where = str(self._feed.example(visit).path)
+                fix = "check the VAE of the base; it gives no numbers for this"
                 raise DataError(Problem("E-IMG-040", "the picture encoder's answer is not finite", where, fix))
         return [{"mean": mean[at], "std": std[at]} for at in range(len(visits))]
 
@@ -294,10 +295,8 @@ class Source:
 
     def _caption(self, visit: Visit, key: str, moment: words.Moment | None) -> str:
         """The caption of a visit; at no moment of the training, the whole one."""
-        caption, rules = (
-            self._feed.example(visit).caption,
-            self._config.data.captions_of(self._config.data.sets[visit.set]),
-        )
+        caption = self._feed.example(visit).caption
+        rules = self._config.data.captions_of(self._config.data.sets[visit.set])
         if moment is None:
             return words.complete(caption, rules)
         return words.visited(caption, rules, dice.generator("caption", self._config.train.seed, key), moment)
@@ -339,8 +338,10 @@ class Source:
 
     def _states(self, caption: str) -> dict[str, Tensor]:
         """An encoded caption, without the batch's dimension."""
-        cond = self._family.tokenize([caption])
-        found = encodings.kept(self._store, self._text_recipe(cond), lambda: self._encode_text(cond))
+        recipe = self._known.get(caption) or self._text_recipe(self._family.tokenize([caption]))
+        if len(self._known) < KNOWN:
+            self._known[caption] = recipe
+        found = encodings.kept(self._store, recipe, lambda: self._encode_text(self._family.tokenize([caption])))
         return {name: value[0] for name, value in found.items()}
 
     def _keep_states(self, captions: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The scripts behind the pages on DyLoRA and PiSSA: what they train could start, their pages say what they found."""
+"""The scripts behind some pages: what they train could start, and the pages say what they found."""
 
 from __future__ import annotations
 
@@ -88,3 +88,9 @@ def test_the_other_start_is_the_bases_own_best_product_and_changes_nothing(pissa
         gained = made(x, torch.zeros_like(layer(x)), layer)
         again = made.scale * made.lora_up(made.lora_down(x)) / 2
     torch.testing.assert_close(gained, again)  # of B A, whatever it has become, what it was is taken off
+
+
+def test_the_page_on_speed_says_what_was_measured() -> None:
+    bench = _script("bench")
+    page = (EXPLAINED / "performance.md").read_text("utf-8")
+    assert bench.with_tables(page, json.loads((EXPLAINED / "performance.json").read_text("utf-8"))) == page
