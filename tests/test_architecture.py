@@ -37,8 +37,8 @@ def test_the_light_front_leaves_torch_alone() -> None:
     light += (
         ", impasto.experiments.lineup, impasto.experiments.apart, impasto.experiments.page, impasto.experiments.pack"
     )
-    light += ", impasto.preflight.plan, impasto.preflight.show, impasto.preflight.probe"
-    light += ", impasto.sweeps.expand, impasto.sweeps.fleets, impasto.sweeps.queued, impasto.sweeps.search, impasto.sweeps.mirror"
+    light += ", impasto.preflight.plan, impasto.preflight.show, impasto.preflight.probe, impasto.sweeps.fleets"
+    light += ", impasto.sweeps.expand, impasto.sweeps.queued, impasto.sweeps.search, impasto.sweeps.mirror"
     code = f"import sys, {light}; sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
