@@ -207,9 +207,10 @@ def _has_room(where: Place, sizes: dict[str, int]) -> None:
 
 def _outlined(where: Place, commit: str, name: str, kept: Wanted, sizes: dict[str, int], snapshot: Path) -> Path:
     """A folder like the snapshot, whose weights are heads before a hole."""
-    from huggingface_hub import cached_assets_path
+    from huggingface_hub import cached_assets_path, constants
 
-    folder = Path(cached_assets_path("impasto", where.repo.replace("/", "--"), commit))
+    name_of_it = where.repo.replace("/", "--")
+    folder = Path(cached_assets_path("impasto", name_of_it, commit, assets_dir=constants.HF_ASSETS_CACHE))
     for each in kept.small:
         target = folder / each
         if not target.is_file():

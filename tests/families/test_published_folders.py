@@ -59,7 +59,7 @@ def published(folder: Path, name: str) -> Path:
 
 
 def check(card: Card) -> None:
-    loading.checked(card, {part: loading.empty(card, part) for part in card.configs})
+    loading.checked(card, card.configs)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
