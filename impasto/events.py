@@ -5,49 +5,26 @@ Nobody asks a run for its state; the command line, the web page, exporters and t
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from impasto import files
-from impasto.schema import Section
-
-VERSION: Final = 1
+from impasto.measured import Candidate as Candidate
+from impasto.measured import Number as Number
+from impasto.measured import Picked as Picked
+from impasto.measured import Ranked as Ranked
+from impasto.measured import Text, Told
+from impasto.measured import Validated as Validated
 
 Clock = Callable[[], float]
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _writable(value: Any) -> Any:
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
-Text = Annotated[str, BeforeValidator(_writable)]
-"""Words or a file name. Bytes of a name that are no text are told as escapes."""
-
-Number = Annotated[float | None, BeforeValidator(_finite)]
-"""A measured number. One that is not finite is told as none at all."""
-
-
-class _Told(Section):
-    """What every event has."""
-
-    version: Literal[1] = VERSION
-    """Version of this line's form."""
-
-    time: float = 0.0
-    """Seconds since 1970; the log fills it in. For people: no decision rests on it."""
-
-
-class Started(_Told):
+class Started(Told):
     """A process took up the run."""
 
     kind: Literal["started"] = "started"
@@ -59,7 +36,7 @@ class Started(_Told):
     """The step it goes on from, if it does not begin."""
 
 
-class Phase(_Told):
+class Phase(Told):
     """What the run is busy with."""
 
     kind: Literal["phase"] = "phase"
@@ -71,7 +48,7 @@ class Phase(_Told):
     """Parts in all; 0 if nobody knows."""
 
 
-class Step(_Told):
+class Step(Told):
     """One optimizer step."""
 
     kind: Literal["step"] = "step"
@@ -99,7 +76,7 @@ class Step(_Told):
     """Bytes of device memory in use at most, where the device tells."""
 
 
-class Preview(_Told):
+class Preview(Told):
     """A picture was drawn."""
 
     kind: Literal["preview"] = "preview"
@@ -111,93 +88,7 @@ class Preview(_Told):
     """Which prompt of the settings, from 0."""
 
 
-class Validated(_Told):
-    """The loss was measured with fixed noise, on held-out pictures and on as many training pictures."""
-
-    kind: Literal["validated"] = "validated"
-    step: int
-    """Steps done."""
-    losses: dict[str, Number]
-    """Mean loss of the held-out pictures at each timestep; empty where none are held out."""
-    training: dict[str, Number] = Field(default_factory=dict)
-    """The same of as many training pictures."""
-    pictures: int = 0
-    """Held-out pictures that were measured."""
-
-    @property
-    def loss(self) -> float | None:
-        """The mean over the timesteps for the held-out pictures; None where there are none, or no numbers."""
-        return _mean(self.losses)
-
-    @property
-    def training_loss(self) -> float | None:
-        """The mean over the timesteps for the training pictures."""
-        return _mean(self.training)
-
-    @property
-    def gap(self) -> float | None:
-        """How much worse held-out pictures are: where it opens, pictures are learnt by heart."""
-        held, trained = self.loss, self.training_loss
-        return None if held is None or trained is None else held - trained
-
-    @property
-    def score(self) -> float | None:
-        """What runs on the same pictures, or moments of one, are compared by: the loss of held-out pictures; where
-        none are held out, of training pictures."""
-        return self.training_loss if self.loss is None else self.loss
-
-
-class Candidate(Section):
-    """A state of the adapter worth a try."""
-
-    step: int
-    """Steps done."""
-    file: Text
-    """Its file, within the run's folder."""
-    reason: Text
-    """Why it is among the few."""
-    recommended: bool = False
-    """Whether it is the one to try first."""
-    measured_at: int
-    """The step of the measurement that follows; an earlier one where this step was not measured itself."""
-    losses: dict[str, Number]
-    """Mean loss of the held-out pictures at each timestep."""
-    training: dict[str, Number]
-    """The same of as many training pictures."""
-
-
-class Picked(_Told):
-    """The run is over: which states of the adapter are worth a try, and why."""
-
-    kind: Literal["picked"] = "picked"
-    step: int
-    """Steps done."""
-    candidates: Annotated[tuple[Candidate, ...], Field(strict=False)]
-    """Up to three, the recommended one first."""
-
-
-class Ranked(_Told):
-    """What the adapter is worth at each rank it was cut to: the loss with the same noise on the same pictures."""
-
-    kind: Literal["ranked"] = "ranked"
-    step: int
-    """Steps done."""
-    pictures: Text
-    """Which ones: `validation`, or some of the `training` where none are held out."""
-    count: int
-    """How many."""
-    losses: dict[str, dict[str, Number]]
-    """For each rank the mean loss at each noise level; rank 0 is the base alone, the last one the whole adapter."""
-    files: dict[str, Text]
-    """The file of each rank, within the run's folder."""
-
-    def means(self) -> dict[int, float]:
-        """The mean over the noise levels, by rank; those that are not finite are left out."""
-        found = {int(rank): [each for each in by.values() if each is not None] for rank, by in self.losses.items()}
-        return {rank: sum(values) / len(values) for rank, values in found.items() if values}
-
-
-class Saved(_Told):
+class Saved(Told):
     """Something was written and is whole."""
 
     kind: Literal["saved"] = "saved"
@@ -209,7 +100,7 @@ class Saved(_Told):
     """The checkpoint's folder name; empty if none was written."""
 
 
-class Proven(_Told):
+class Proven(Told):
     """A written adapter was loaded again on a fresh base and compared."""
 
     kind: Literal["proven"] = "proven"
@@ -225,7 +116,7 @@ class Proven(_Told):
     """Who opened the file: diffusers, or impasto itself for kinds that diffusers does not read."""
 
 
-class Warned(_Told):
+class Warned(Told):
     """Something that deserves a look; the run goes on."""
 
     kind: Literal["warned"] = "warned"
@@ -235,7 +126,7 @@ class Warned(_Told):
     """What, where and how to mend it."""
 
 
-class Resumed(_Told):
+class Resumed(Told):
     """The run goes on from a checkpoint; what was told of later steps is taken back."""
 
     kind: Literal["resumed"] = "resumed"
@@ -243,7 +134,7 @@ class Resumed(_Told):
     """Steps done at that checkpoint."""
 
 
-class Failed(_Told):
+class Failed(Told):
     """The run ended with an error."""
 
     kind: Literal["failed"] = "failed"
@@ -253,7 +144,7 @@ class Failed(_Told):
     """What, where and how to mend it."""
 
 
-class Dropped(_Told):
+class Dropped(Told):
     """The sweep that the run belongs to stopped it early: others did better. It could go on."""
 
     kind: Literal["dropped"] = "dropped"
@@ -263,7 +154,7 @@ class Dropped(_Told):
     """Why."""
 
 
-class Finished(_Told):
+class Finished(Told):
     """Everything is trained and written."""
 
     kind: Literal["finished"] = "finished"
@@ -277,7 +168,7 @@ class Finished(_Told):
     """validation.patience, where it ended the run before its last step."""
 
 
-class Noted(_Told):
+class Noted(Told):
     """A remark."""
 
     kind: Literal["noted"] = "noted"
@@ -416,11 +307,6 @@ def history(events: Iterable[Event]) -> list[Event]:
                 kept = _up_to(event.resumed_from or 0, kept)
         kept.append(event)
     return kept
-
-
-def _mean(losses: Mapping[str, float | None]) -> float | None:
-    found = [each for each in losses.values() if each is not None]
-    return sum(found) / len(found) if found and len(found) == len(losses) else None
 
 
 def _up_to(step: int, events: list[Event]) -> list[Event]:

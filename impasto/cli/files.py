@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from impasto.cli.text import amount, columns
 from impasto.engine.config import Prompt, Sampler
 from impasto.errors import ConfigError, DiskError, Problem
+from impasto.families import hub
 from impasto.families.config import Emphasis, Merged, Model
 from impasto.settings.problems import explain
 from impasto.settings.source import Source
@@ -50,9 +51,10 @@ def sample(
     prompt
         What to draw.
     adapter
-        An adapter file, or file:weight as in anna.safetensors:0.8. May be repeated.
+        An adapter file, or file:weight as in anna.safetensors:0.8. May be repeated. One on the Hugging Face hub is
+        org/name/file.safetensors.
     model
-        The base: pocket, or a folder in diffusers' layout.
+        The base, as model.path of a run: pocket, a checkpoint, a folder in diffusers' layout, or an id on the hub.
     merged
         An adapter file that is part of the base, as model.merged of a run, or file:weight. May be repeated.
     negative
@@ -178,6 +180,8 @@ def _weighted(text: str, option: str) -> tuple[Path, float]:
         given = (Path(path), float(weight)) if path else (Path(text), 1.0)
     except ValueError:
         given = (Path(text), 1.0)
+    if fetched := hub.one_file(str(given[0]), f"command line {option}"):
+        given = (fetched, given[1])
     if not given[0].is_file():
         what = f"there is no adapter file {given[0].absolute()}"
         raise ConfigError(Problem("E-CLI-001", what, f"command line {option}", "check the path"))

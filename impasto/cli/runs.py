@@ -259,7 +259,12 @@ def _conspicuous(rows: Sequence[Row]) -> list[str]:
     return [f"{_WORDS[name]}: {', '.join(row.name for row in some[:5])}" for name, some in lists.items()]
 
 
-_WORDS = {"never_learned": "never learned", "dominates": "dominates", "stopped_teaching": "stopped teaching"}
+_WORDS = {
+    "never_learned": "never learned",
+    "out_of_place": "out of place",
+    "dominates": "dominates",
+    "stopped_teaching": "stopped teaching",
+}
 
 
 def _measured(similarity: Mapping[str, JSON]) -> list[str]:

@@ -161,6 +161,21 @@ class Validation(Section):
         return self.bins if self.timesteps is None else len(self.timesteps)
 
 
+class Guard(Section):
+    """What happens when numbers go wrong."""
+
+    on_nonfinite: Literal["stop", "halve_rate", "roll_back"] = "stop"
+    """When three steps in a row have no finite numbers (they are thrown away): `stop` ends the run, its last checkpoint
+    is as it was; `halve_rate` goes on at half the rates; `roll_back` does so from a state of a while ago, kept in
+    memory. After five such halvings the run ends."""
+
+    remember_every: PositiveInt = 50
+    """With `roll_back`: steps between the states that are kept."""
+
+    explosion: Annotated[float, Field(ge=1.5, le=1e6)] = 10.0
+    """Warn when a loss or a gradient is so many times what is usual."""
+
+
 class Output(Section):
     """Where a run lives."""
 

@@ -53,7 +53,16 @@ class Ledger:
         self._seen[bin] += 1
         self._means[bin] += max(1 / self._seen[bin], MEMORY) * (np.log(loss) - self._means[bin])
         self._looks[place, era, bin * BANDS // BINS] += 1
-        self._sums[place, era, bin * BANDS // BINS] += np.log(loss) - self._means[bin]
+        self._sums[place, era, bin * BANDS // BINS] += np.log(loss) - self._usual(t, bin)
+
+    def _usual(self, t: int, bin: int) -> float:
+        """The logarithm of the usual loss at a timestep: on the line through the middles of two bins, where both are
+        known. Losses are steep in the noise level; that of the bin alone would blame its edges on the picture."""
+        place = (t + 0.5 - self._low) * BINS / self._width - 0.5
+        at = min(max(int(place), 0), BINS - 2)
+        low, high = self._means[at : at + 2]
+        known = self._seen[at] and self._seen[at + 1]
+        return float(low + (place - at) * (high - low) if known else self._means[bin])
 
     def rows(self) -> list[Row]:
         """What is known of each picture, the most costly first."""

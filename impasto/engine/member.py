@@ -71,6 +71,8 @@ class Member:
         self.seed = config.train.seed
         self.total = total
         self.step = 0
+        self.halvings = 0
+        """How often all rates were halved because the numbers left."""
         self.progress = Progress()
         groups = adapter.groups(ratios := lora_plus(config))
         self._rates = {
@@ -112,7 +114,7 @@ class Member:
 
     def update(self, loss: Tensor, looks: list[Look]) -> None:
         """Clip, step, average: the gradients of this step are complete. Nothing here waits for the device."""
-        now = factor(self.config.optim.schedule, self.step, self.total)
+        now = factor(self.config.optim.schedule, self.step, self.total) / 2**self.halvings
         asked = {group: rate * now for group, rate in self._rates.items()}
         with self.flat.wide(self.seed, self.step):
             report = self.optimizer.step(asked, scale=self._scaler.scale if self._scaler else None)
@@ -165,6 +167,16 @@ class Member:
         """The weights that previews and files show: the average where one is kept, else the last step's."""
         with self.optimizer.shown(), self.ema.swapped() if self.ema else nullcontext():
             yield
+
+    @contextmanager
+    def showing(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Other weights of its adapter, as those of an earlier step, for a while."""
+        own = {name: value.detach().clone() for name, value in self.adapter.tensors().items()}
+        self.adapter.load(weights)
+        try:
+            yield
+        finally:
+            self.adapter.load(own)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Everything a resume needs, by file."""

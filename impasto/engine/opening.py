@@ -63,7 +63,9 @@ def pinned(config: RunConfig, *, restart: bool) -> RunConfig:
     path = run_folder(config)
     begun = RunFolder.open(path) if not restart and (path / "config.toml").is_file() else None
     if begun is not None and begun.record().get(HUB) == asked(config):
-        return config.model_copy(update={"model": settings.load(begun.config).model})
+        held = settings.load(begun.config).model
+        kept = {name: getattr(held, name) for name in ("revision", *hub.given(config.model))}
+        return config.model_copy(update={"model": config.model.model_copy(update=kept)})
     return config.model_copy(update={"model": hub.pinned(config.model)})
 
 

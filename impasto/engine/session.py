@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,7 +15,8 @@ from impasto.adapters.adapter import Adapter
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.feed import Feed
-from impasto.engine import checkpoint, pick, plots, preview, ranks
+from impasto.engine import checkpoint, pick, plots, preview, ranks, reading
+from impasto.engine.guard import Guard
 from impasto.engine.ledger import Ledger
 from impasto.engine.measuring import Gauge
 from impasto.engine.member import Member
@@ -35,12 +34,6 @@ from impasto.weights import file as adapter_file
 
 Show = Callable[[Path, Event], None]
 Poll = Callable[[], None]
-
-IN_A_ROW, SHARE, WINDOW = 3, 0.01, 500
-"""Steps without finite numbers that end a run: so many in a row, or this share of the last ones."""
-
-IN_A_ROW_FP16 = 30
-"""In fp16 a skipped step is how the loss scale is found, so more of them are patience, not failure."""
 
 
 class StopAsked(Exception):
@@ -61,6 +54,7 @@ class Session:
     source: Source = field(init=False)
     teller: Teller = field(init=False)
     ledger: Ledger = field(init=False)
+    guard: Guard = field(init=False)
     gauge: Gauge = field(init=False, default_factory=Gauge)
     ranked_on: list[Batch] = field(init=False, default_factory=list)
     """The pictures that ranks are measured on, where the adapter is to be cut to some."""
@@ -71,8 +65,10 @@ class Session:
     _started: float = field(default_factory=time.time, init=False)
     _clock: float = field(default_factory=time.monotonic, init=False)
     _saved_at: float = field(default_factory=time.monotonic, init=False)
-    _skipped: list[bool] = field(default_factory=list, init=False)
     _checkpointed: int = field(default=-1, init=False)
+
+    def __post_init__(self) -> None:
+        self.guard = Guard(self.config.guard)
 
     def tell(self, event: Event) -> None:
         """Write an event, and show it to whoever watches."""
@@ -115,6 +111,8 @@ class Session:
         """Go on from a checkpoint, if there is one."""
         if found is not None:
             self.member.restore(found.step, found.tensors)
+            halvings = found.state.get("halvings", 0)
+            self.member.halvings = halvings if isinstance(halvings, int) else 0
             self.ledger.restore(found.tensors.get("ledger"))
             self.gauge.curve.restore(found.state.get("measured"), found.tensors.get("best"))
             self._checkpointed = found.step
@@ -154,55 +152,35 @@ class Session:
 
         Raises DivergedError when too many of them had no finite numbers.
         """
-        progress = self.member.progress
-        if not progress.losses:
+        found = reading.read(self.member.progress)
+        if not found.steps:
             return
-        rows = torch.stack([torch.stack(each).float() for each in (progress.losses, progress.norms, progress.skips)])
-        self._book(rows[2].tolist())
-        bounds = torch.stack(progress.bounds).tolist() if progress.bounds else None
         elapsed, memory = time.monotonic() - self._clock, trainer.compute.memory()
-        for at, (loss, norm, skip) in enumerate(rows.T.tolist()):
-            step = progress.first + at + 1
-            self._skipped.append(bool(skip))
-            if step % self.config.output.log_every == 0 or step == self.member.total:
-                rates = {str(part): rate for part, rate in progress.rates[at].items()}
-                self.tell(
-                    events.Step(
-                        step=step, epoch=self.feed.plan.epoch_of(step - 1), loss=_finite(loss), norm=_finite(norm),
-                        rates=rates, seconds=elapsed / len(progress.losses), skipped=sum(self._skipped), memory=memory,
-                        **_bounded(bounds[at] if bounds else None),
-                    )
+        for look in found.looks:
+            self.ledger.add(look.step, look.key, look.t, look.loss)
+        for done in found.steps:
+            self.guard.skip(done.skipped)
+            if done.step % self.config.output.log_every == 0 or done.step == self.member.total:
+                event = events.Step(
+                    step=done.step, epoch=self.feed.plan.epoch_of(done.step - 1), loss=done.loss, norm=done.norm,
+                    rates=done.rates, seconds=elapsed / len(found.steps), skipped=sum(self.guard.skipped),
+                    memory=memory, shortened=done.shortened, length=done.length, longest=done.longest,
                 )  # fmt: skip
-        progress.clear(self.member.step)
+                self.tell(event)
+                for warning in self.guard.watch(event):
+                    self.tell(warning)
+        self.member.progress.clear(self.member.step)
         self.touch_clock()
-        del self._skipped[:-WINDOW]
         self._stop_if_diverged(scaled=trainer.compute.scaled)
 
-    def _book(self, skipped: list[float]) -> None:
-        """Put down what each picture cost in the steps since the last report."""
-        progress = self.member.progress
-        told = [
-            torch.stack([look.t.float(), look.losses.float(), look.weight.float().to(look.t.device)])
-            for some in progress.looks for look in some
-        ]  # fmt: skip
-        numbers = iter(torch.cat(told, dim=1).T.tolist() if told else [])
-        for at, (some, skip) in enumerate(zip(progress.looks, skipped, strict=True)):
-            for key in (key for look in some for key in look.keys):
-                t, loss, weight = next(numbers)
-                if weight > 0 and not skip:
-                    self.ledger.add(progress.first + at, key, int(t), loss / weight)
-
     def _stop_if_diverged(self, *, scaled: bool) -> None:
-        patience = IN_A_ROW_FP16 if scaled else IN_A_ROW
-        tail = self._skipped[-patience:]
-        many = not scaled and len(self._skipped) == WINDOW and sum(self._skipped) > SHARE * WINDOW
-        if (len(tail) == patience and all(tail)) or many:
-            what = (
-                f"the numbers stopped being finite at step {self.member.step}; those steps were thrown away and no "
-                "file holds them"
-            )
+        if not self.guard.too_many(scaled=scaled):
+            return self.guard.remember(self.member)
+        what = f"the numbers stopped being finite at step {self.member.step}; those steps were thrown away and no "
+        if (done := self.guard.help(self.member)) is None:
             fix = "lower optim.learning_rate by 3 or 10 and start again; it goes on from the last checkpoint"
-            raise DivergedError(Problem("E-NUM-001", what, str(self.folder.path), fix))
+            raise DivergedError(Problem("E-NUM-001", what + "file holds them", str(self.folder.path), fix))
+        return self.tell(events.Warned(code="W-NUM-004", text=f"{what}file holds them; {done}"))
 
     def touch_clock(self) -> None:
         """What was done until now is not part of a step's time."""
@@ -257,6 +235,8 @@ class Session:
         step = self.member.step
         state: dict[str, files.JSON] = {"step": step, "total": self.member.total, "seed": self.member.seed}
         keep, tensors, curve = self.config.save.keep_checkpoints, self.member.tensors(), self.gauge.curve
+        if self.member.halvings:
+            state["halvings"] = self.member.halvings
         if self.ledger.pictures:
             tensors["ledger"] = self.ledger.tensors()
         if curve.told:
@@ -364,7 +344,8 @@ class Session:
         best = curve.best
         if best is not None and curve.weights:
             facts = self.teller.facts(best.step, started=self._started, written=time.time())
-            adapter_file.write(run.best, curve.weights, metadata.build(self.config, facts), self.config.save.precision)
+            with self.member.showing(curve.weights):
+                self._write(run.best, self.member.adapter, metadata.build(self.config, facts))
         saved = {run.step_of(each): each.relative_to(run.path) for each in run.adapters()}
         name = Path(run.best.name) if curve.weights else None
         found = pick.shortlist(curve, best=name, last=Path(run.final.name), saved=saved)
@@ -395,15 +376,3 @@ class Session:
         """This run is over; the others of its fleet are not."""
         for problem in error.problems:
             self.tell(events.Failed(code=problem.code, text=str(problem)))
-
-
-def _bounded(found: list[float] | None) -> dict[str, Any]:
-    """What a step says of lengths, where layers are kept from growing longer."""
-    if found is None:
-        return {}
-    count, mean, largest = found
-    return {"shortened": int(count), "length": _finite(mean), "longest": _finite(largest)}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -148,6 +148,12 @@ class Card:
             return Called("flux1", "flux-1-dev" if self.guided else "flux-1-schnell")
         return CALLED[self.family, self.prediction]
 
+    @property
+    def to_fetch(self) -> int:
+        """Bytes of weights that are fetched from the hub before a training, at most."""
+        every = {file for files in self.files.values() for file in files}
+        return 0 if self.whole else sum(file.stat().st_size for file in every)
+
     def weights(self, part: Part) -> tuple[Path, ...]:
         """The files that hold a part's weights."""
         return self.files[part]

@@ -48,12 +48,13 @@ class Model(Section):
     does where its denoiser has a file of its own (`ae.safetensors`)."""
 
     clip_l_path: FilePath | None = None
-    """For Stable Diffusion 3 or FLUX.1 in a single file: the text encoder CLIP-L as a `.safetensors` file. FLUX.1 needs
-    CLIP-L and T5. Of Stable Diffusion 3's, those that are neither in the checkpoint nor given say nothing; one is
-    needed."""
+    """For a checkpoint of Stable Diffusion 1.x, XL, 3 or FLUX.1: its text encoder CLIP-L, in place of its own or
+    where it lacks one. A `.safetensors` file (CLIP-L's own, or a checkpoint that has it), its folder, or a whole
+    model's. FLUX.1 needs CLIP-L and T5. Text encoders of Stable Diffusion 3 that are neither in the checkpoint nor
+    given say nothing; one is needed."""
 
     clip_g_path: FilePath | None = None
-    """The same for the second text encoder of Stable Diffusion 3, CLIP-G."""
+    """The same for the second text encoder, CLIP-G, of Stable Diffusion XL or 3."""
 
     t5_path: FilePath | None = None
     """The same for T5."""

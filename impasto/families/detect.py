@@ -10,7 +10,7 @@ from typing import Any
 
 from impasto import pocket
 from impasto.errors import ModelFileError, Problem
-from impasto.families import flux_files, hub, original, shards, strangers
+from impasto.families import flux_files, hub, original, shards, strangers, unknown
 from impasto.families.card import ENCODERS, TITLES, Card, Name, Part, Prediction, prediction_of
 from impasto.families.config import Model
 from impasto.families.original import ANOTHER
@@ -49,12 +49,6 @@ FLUX_SIZES: Mapping[str, int] = {
 
 FLUX = "FluxTransformer2DModel"
 
-BESIDE: Mapping[Name, tuple[Part, ...]] = {"sd3": ENCODERS, "flux": ("text_encoder", "text_encoder_3")}
-"""Text encoders that may lie in files of their own beside a single file."""
-
-MASKS: Mapping[Name, tuple[str, ...]] = {"sd3": ("clip", "t5", "all"), "flux": ("t5",)}
-"""Which text encoders can be kept from the empty tokens. CLIP looks back only, and of FLUX.1's the end alone counts."""
-
 SMALL = 64
 """Latents a side of the smaller Stable Diffusion 2.x, the one that predicts noise."""
 
@@ -70,22 +64,9 @@ def look(model: Model, *, heads: bool = False) -> Card:
         what, fix = "is for a base that is named by an id on the hub, as org/name", "take it out"
         raise ModelFileError(Problem("E-MOD-107", what, "model.revision", fix))
     card = _looked(model)
-    if wrong := _not_taken(card, model):
-        raise ModelFileError(*wrong)
-    masks = ("none", *MASKS.get(card.family, ()))
-    if model.text_encoder_mask not in masks:
-        what = f"{TITLES[card.family]} has no such mask in its text encoders"
-        fix = "text_encoder_mask = " + " or ".join(f'"{each}"' for each in masks)
-        raise ModelFileError(Problem("E-MOD-107", what, "model.text_encoder_mask", fix))
-    if model.t5_tokens is not None and not card.t5_tokens:
-        what = f"{TITLES[card.family]} has no T5"
-        raise ModelFileError(Problem("E-MOD-107", what, "model.t5_tokens", "delete this setting"))
-    if model.guidance != 1.0 and not card.guided:
-        what = f"this {TITLES[card.family]} is told no guidance; FLUX.1 dev is"
-        raise ModelFileError(Problem("E-MOD-107", what, "model.guidance", "guidance = 1.0"))
     if title is not None:
         card = replace(card, name=title, whole=not hub.is_outline(card.path))
-    if card.family in ("sdxl", "sd3", "flux") and (wrong := _not_with(card.family, model)):
+    if wrong := unknown.settings(card, model):
         raise ModelFileError(*wrong)
     return card
 
@@ -102,30 +83,6 @@ def _looked(model: Model) -> Card:
     return _file(path, model) if single else _folder(path, model)
 
 
-def _not_with(family: Name, model: Model) -> list[Problem]:
-    """Settings that Stable Diffusion XL, 3 and FLUX.1 do not know."""
-    wrong = []
-    if family == "sd3" and model.max_tokens != 75:
-        what = "Stable Diffusion 3 reads 75 tokens with CLIP, and those of model.t5_tokens with T5"
-        wrong.append(Problem("E-MOD-107", what, "model.max_tokens", "max_tokens = 75"))
-    if family == "flux" and (model.max_tokens != 75 or model.clip_skip != 1):
-        what = "FLUX.1 reads 75 tokens with CLIP and those of model.t5_tokens with T5, always the last layer"
-        name, value = ("max_tokens", 75) if model.max_tokens != 75 else ("clip_skip", 1)
-        wrong.append(Problem("E-MOD-107", what, f"model.{name}", f"{name} = {value}"))
-    elif model.clip_skip > 2:
-        what = f"{TITLES[family]} reads the layer before the last (which clip_skip 2 means too), and no other"
-        wrong.append(Problem("E-MOD-107", what, "model.clip_skip", "clip_skip = 1"))
-    if family == "sdxl":
-        return wrong
-    if model.emphasis != "off":
-        what = f"emphasis cannot be used with {TITLES[family]} yet"
-        wrong.append(Problem("E-MOD-107", what, "model.emphasis", 'emphasis = "off"'))
-    if not model.token_padding:
-        what = f"captions without padding cannot be used with {TITLES[family]} yet"
-        wrong.append(Problem("E-MOD-107", what, "model.token_padding", "token_padding = true"))
-    return wrong
-
-
 def packaged(family: Name) -> dict[str, dict[str, Any]]:
     """The measures of a family as it was published: `unet`, `vae`, `text_encoder`, ..., `scheduler`."""
     found: dict[str, dict[str, Any]] = json.loads((CONFIGS / f"{family}.json").read_text("utf-8"))
@@ -140,7 +97,7 @@ def _folder(folder: Path, model: Model) -> Card:
     folders = {part: _own_folder(folder, part) for part in configs}
     if family == "flux":
         folders["text_encoder_3"] = folder / "text_encoder_2"
-    files = _all_weights(folders, model.variant)
+    files = shards.of_all(folders, model.variant)
     return _card(model, folder, family, configs, scheduler, files, tokenizers=folder)
 
 
@@ -149,7 +106,7 @@ def _file(path: Path, model: Model) -> Card:
     if model.variant is not None:
         what, fix = "is for folders in diffusers' layout, and the base is a single file", "take it out"
         raise ModelFileError(Problem("E-MOD-107", what, "model.variant", fix))
-    given_files = _given_encoders(model, BESIDE.get(found.family, ()))
+    given_files = _given_encoders(model, unknown.BESIDE.get(found.family, ()))
     if model.config_path is None:
         given = packaged(found.family)
         scheduler = given.pop("scheduler")
@@ -178,34 +135,24 @@ def _file(path: Path, model: Model) -> Card:
         scheduler["rescale_betas_zero_snr"] = True
     if found.family == "flux":
         flux_files.fit_together(path, configs)
-    files: dict[Part, Path] = dict.fromkeys(configs, path) | given_files
+    files: dict[Part, Files] = dict.fromkeys(configs, (path,)) | given_files
     tokenizers = model.config_path.expanduser() if model.config_path is not None else None
-    held: dict[Part, Files] = {part: (file,) for part, file in files.items()}
-    return _card(model, path, found.family, configs, scheduler, held, tokenizers=tokenizers, notes=found.notes)
+    return _card(model, path, found.family, configs, scheduler, files, tokenizers=tokenizers, notes=found.notes)
 
 
-def _given_encoders(model: Model, parts: Collection[Part]) -> dict[Part, Path]:
-    """Those of these text encoders that the settings give as files of their own."""
-    said = _said(model)
-    found = {part: path.expanduser() for part in parts if (path := said[part]) is not None}
-    for path in found.values():
-        if not path.is_file():
-            what, fix = f"the text encoder {path.absolute()} does not exist", "name a .safetensors file"
+def _given_encoders(model: Model, parts: Collection[Part]) -> dict[Part, Files]:
+    """Those of these text encoders that the settings give: a file, the folder of one, or of a whole model."""
+    said = unknown.given(model)
+    found: dict[Part, Files] = {}
+    for part, path in ((part, path.expanduser()) for part in parts if (path := said[part]) is not None):
+        if path.is_dir():
+            found[part] = shards.of(path / part if (path / part).is_dir() else path, part)
+        elif path.is_file():
+            found[part] = (path,)
+        else:
+            what, fix = f"the text encoder {path.absolute()} does not exist", "name a .safetensors file or a folder"
             raise ModelFileError(Problem("E-MOD-101", what, "model", fix))
     return found
-
-
-def _said(model: Model) -> dict[Part, Path | None]:
-    return dict(zip(ENCODERS, (model.clip_l_path, model.clip_g_path, model.t5_path), strict=True))
-
-
-def _not_taken(card: Card, model: Model) -> list[Problem]:
-    """Text encoders that are given to a base that takes none as files of their own."""
-    names: Mapping[Part, str] = dict(zip(ENCODERS, ("clip_l_path", "clip_g_path", "t5_path"), strict=True))
-    takes = BESIDE.get(card.family, ()) if card.original else ()
-    what = f"{TITLES[card.family]} {'in a single file ' if card.original else 'in a folder '}takes no such file"
-    wrong = [part for part, path in _said(model).items() if path is not None and part not in takes]
-    return [Problem("E-MOD-107", what, f"model.{names[part]}", "delete this setting") for part in wrong]
 
 
 def _has_words(path: Path, configs: Mapping[Part, Any]) -> None:
@@ -257,22 +204,10 @@ def _is_a_model(folder: Path, given: str) -> None:
     if folder.is_dir():
         if (folder / "model_index.json").is_file():
             return
-        what, fix = "has no model_index.json, so it is no diffusers model", _named_instead(folder)
+        what, fix = "has no model_index.json, so it is no diffusers model", strangers.meant(folder)
     else:
         what, fix = "does not exist", "correct model.path, or use the built-in one: model.path = pocket"
     raise ModelFileError(Problem("E-MOD-101", f"the base model {folder.absolute()} {what}", "model.path", fix))
-
-
-def _named_instead(folder: Path) -> str:
-    """What was probably meant by a folder that is no model."""
-    if (folder.parent / "model_index.json").is_file():
-        return f"name the folder above, {folder.parent.absolute()}"
-    if inside := next((each.parent for each in sorted(folder.glob("*/model_index.json"))), None):
-        return f"name the folder in it, {inside.absolute()}"
-    files = sorted(each for each in folder.glob("*.safetensors") if not each.is_dir())
-    if len(files) == 1:
-        return f"name the file in it, {files[0].absolute()}"
-    return "name one of the files in it" if files else "name the folder that holds unet/ and vae/"
 
 
 def _described(folder: Path) -> tuple[dict[Part, dict[str, Any]], dict[str, Any]]:
@@ -352,10 +287,7 @@ def _family(folder: Path, configs: Mapping[Part, Mapping[str, Any]]) -> Name:
 def _flux(folder: Path, configs: Mapping[Part, Mapping[str, Any]]) -> Name:
     takes, latents = configs["unet"].get("in_channels"), configs["vae"].get("latent_channels")
     wrong = None
-    kin = flux_files.PIPELINES.get(str(_read(folder / "model_index.json").get("_class_name")))
-    if kin is not None:
-        wrong = f"it is {kin}"
-    elif type(latents) is not int or takes != 4 * latents:
+    if type(latents) is not int or takes != 4 * latents:
         wrong = f"its denoiser takes {ascii(takes)[:20]} channels, as FLUX.1 Fill, Canny and Depth do"
     elif not {"text_encoder", "text_encoder_3"} <= configs.keys():
         wrong = "it is FLUX.1 without both of its text encoders"
@@ -376,20 +308,6 @@ def _has_sizes(file: Path, part: Part, values: Mapping[str, Any]) -> None:
         if not sizes or not all(type(each) is int and 0 < each <= most for each in sizes):
             what = f"{key} is {ascii(found)[:60]}, which no model has"
             raise ModelFileError(Problem("E-MOD-102", what, str(file), "fetch the folder again"))
-
-
-def _all_weights(folders: Mapping[Part, Path], variant: str | None) -> dict[Part, Files]:
-    """The files of every part. Raises ModelFileError with all that is wrong with any."""
-    found: dict[Part, Files] = {}
-    problems: list[Problem] = []
-    for part, folder in folders.items():
-        try:
-            found[part] = shards.of(folder, part, variant)
-        except ModelFileError as error:
-            problems += error.problems
-    if problems:
-        raise ModelFileError(*problems)
-    return found
 
 
 # -- what both have ----------------------------------------------------------------------------------------------

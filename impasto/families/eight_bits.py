@@ -67,12 +67,12 @@ def check(path: Path, held: Mapping[str, Entry], used: set[str]) -> None:
 def read(files: Mapped, name: str) -> Tensor:
     """One tensor of the files of a part, with its scale in it."""
     if files.entry(name).dtype not in NARROW:
-        return files.tensor(name)
-    wide = files.tensor(name).float()  # torch has few operations on 8 bits
+        return files.get_tensor(name)
+    wide = files.get_tensor(name).float()  # torch has few operations on 8 bits
     scale = next((at for each in SCALES if (at := name.removesuffix("weight") + each) in files), None)
     if scale is None or not name.endswith("weight"):
         return wide
-    by = files.tensor(scale).float()
+    by = files.get_tensor(scale).float()
     return wide * (by.reshape(()) if by.numel() == 1 else by.reshape(-1, *[1] * (wide.ndim - 1)))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from impasto.adapters.targets import Target
 from impasto.data.batch import Conditioning
-from impasto.families import text
+from impasto.families import flux_shape, text
 from impasto.families.card import Card
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
@@ -72,27 +72,25 @@ class Flux:
         said = self.encode(cond)
         height, width = x.shape[-2] // 2, x.shape[-1] // 2
         _, sigma = self.process.levels(t)
-        answer: Tensor = self.transformer(
+        answer = flux_shape.answer(
+            self.transformer,
             F.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2),  # [N, tokens, channel and place in the patch]
             said["states"],
             said["pooled"],
-            sigma,
+            [sigma, *self._told(cond, sigma)],
             _places(height, width, x.device),
-            torch.zeros(said["states"].shape[1], 3, device=x.device),
-            guidance=self._told(cond, sigma),
-            joint_attention_kwargs=_attended(said, height * width),
-            return_dict=False,
-        )[0]
+            _attended(said, height * width),
+        )
         return F.pixel_shuffle(answer.transpose(1, 2).reshape(len(x), -1, height, width), 2)
 
     def targets(self) -> list[Target]:
         """Every layer an adapter may ride on."""
         return flux_targets(self.transformer, {1: self.clip, 3: self.t5})
 
-    def _told(self, cond: Conditioning, sigma: Tensor) -> Tensor | None:
+    def _told(self, cond: Conditioning, sigma: Tensor) -> list[Tensor]:
         if self._guidance is None:
-            return None
-        return cond["guidance"].to(sigma) if "guidance" in cond else torch.full_like(sigma, self._guidance)
+            return []
+        return [cond["guidance"].to(sigma) if "guidance" in cond else torch.full_like(sigma, self._guidance)]
 
 
 def _attended(said: Conditioning, tokens: int) -> dict[str, Any] | None:

@@ -24,12 +24,6 @@ INSTEAD = "use FLUX.1 dev or schnell (published as flux1-dev.safetensors and flu
 KINDS: Mapping[int, str] = {384: "FLUX.1 Fill, which paints into holes", 128: "FLUX.1 Canny or Depth"}
 """What a denoiser is that takes so many channels in place of 64."""
 
-PIPELINES: Mapping[str, str] = {
-    "FluxKontextPipeline": "FLUX.1 Kontext", "FluxFillPipeline": "FLUX.1 Fill", "FluxControlPipeline": KINDS[128],
-    "FluxPriorReduxPipeline": "FLUX.1 Redux", "ChromaPipeline": "Chroma", "Flux2Pipeline": "FLUX.2",
-}  # fmt: skip
-"""What a folder is by the pipeline that its `model_index.json` names."""
-
 FIXES: Mapping[Part, str] = {
     "vae": "set model.vae_path to its VAE, published as ae.safetensors",
     "text_encoder": "set model.clip_l_path to CLIP-L, published as clip_l.safetensors",
@@ -48,12 +42,15 @@ def measures(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> dict[st
 
     Raises ModelFileError, by name, for its kin that cannot be trained, and for one that is not complete.
     """
-    if what := _beside(shapes):
-        raise ModelFileError(Problem("E-MOD-113", f"is no base model, but {what}", str(path), INSTEAD))
+    if "redux_up.weight" in shapes:
+        what = "is FLUX.1 Redux, which tells pictures to FLUX.1 dev, not a base model"
+        raise ModelFileError(Problem("E-MOD-113", what, str(path), INSTEAD))
     start = prefix(shapes)
     if start is None:
         return None
-    _is_dev_or_schnell(path, shapes, start, metadata)
+    said = " ".join(value for key, value in metadata.items() if key.startswith("modelspec."))
+    if "kontext" in said.casefold():
+        raise _cannot(path, "FLUX.1 Kontext")
     try:
         found = flux_names.measures(shapes, start)
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
@@ -89,26 +86,6 @@ def fit_together(path: Path, configs: Mapping[Part, Mapping[str, Any]]) -> None:
     if hears != (configs["text_encoder_3"].get("d_model"), configs["text_encoder"].get("hidden_size")):
         what = f"its denoiser listens to text of the widths {ascii(hears)[:40]}, which its text encoders do not make"
         raise ModelFileError(Problem("E-MOD-103", f"{what}; such a model cannot be trained", str(path), INSTEAD))
-
-
-def _beside(shapes: Shapes) -> str | None:
-    has = recognise.starts(shapes)
-    if "redux_up.weight" in shapes:
-        return "FLUX.1 Redux, which tells pictures to FLUX.1 dev"
-    if has("controlnet_blocks.", "controlnet_x_embedder.", "controlnet_double_blocks."):
-        return "a ControlNet"
-    return None
-
-
-def _is_dev_or_schnell(path: Path, shapes: Shapes, start: str, metadata: Mapping[str, str]) -> None:
-    has = recognise.starts(shapes)
-    if has(f"{start}distilled_guidance_layer."):
-        raise _cannot(path, "Chroma")
-    if has(f"{start}double_stream_modulation_img."):
-        raise _cannot(path, "FLUX.2")
-    said = " ".join(value for key, value in metadata.items() if key.startswith("modelspec."))
-    if "kontext" in said.casefold():
-        raise _cannot(path, "FLUX.1 Kontext")
 
 
 def _cannot(path: Path, what: str) -> ModelFileError:

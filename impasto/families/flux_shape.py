@@ -96,6 +96,32 @@ def join(transformer: Any) -> Any:
     return transformer
 
 
+def answer(
+    transformer: Any,
+    x: Tensor,
+    words: Tensor,
+    pooled: Tensor,
+    told: list[Tensor],
+    places: Tensor,
+    attended: dict[str, Any] | None = None,
+) -> Tensor:
+    """What the denoiser says [N, L, C] to patches [N, L, C], as its own forward does, but for σ and guidance, `told`
+    [N] each: they stay in fp32 until they are waves. In bf16 its own takes every σ between a half and 1 to one of 128.
+    """
+    hidden, words = transformer.x_embedder(x), transformer.context_embedder(words)
+    conditions = transformer.time_text_embed(*(1000 * each.float() for each in told), pooled)
+    turns = transformer.pos_embed(torch.cat([places.new_zeros(words.shape[1], 3), places]))
+    again = torch.is_grad_enabled() and transformer.gradient_checkpointing
+    for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
+        if again:
+            run = transformer._gradient_checkpointing_func
+            words, hidden = run(block, hidden, words, conditions, turns, attended)
+        else:
+            words, hidden = block(hidden, words, conditions, turns, attended)
+    found: Tensor = transformer.proj_out(transformer.norm_out(hidden, conditions))
+    return found
+
+
 def _heads(fused: Tensor, head: int) -> list[Tensor]:
     """[N, L, 3 D] -> queries, keys and values, each [N, L, heads, D / heads]."""
     rows, length, _ = fused.shape

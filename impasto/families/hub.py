@@ -44,8 +44,11 @@ KNOWN = (
 )  # fmt: skip
 """Bases that are often meant by an id with a slip in it."""
 
-USES: dict[str, Use] = {"path": "base", "config_path": "described", "vae_path": "vae"}
-"""What a setting names a whole repository for. Others name one file."""
+USES: dict[str, Use] = {
+    "path": "base", "config_path": "described", "vae_path": "vae", "clip_l_path": "text_encoder",
+    "clip_g_path": "text_encoder_2", "t5_path": "text_encoder_3",
+}  # fmt: skip
+"""What a setting names a whole repository for."""
 
 ALSO = ("vae_path", "clip_l_path", "clip_g_path", "t5_path", "config_path")
 """Settings beside `path` that may hold an id."""
@@ -112,7 +115,7 @@ def local(model: Model, *, heads: bool = False) -> Model:
     With `heads`, of weights that are not there only the heads are. Raises ModelFileError, or DiskError where there is
     no room.
     """
-    found = {name: _local(where, name, model, heads=heads) for name, where in given(model).items()}
+    found = {name: _local(where, name, model.variant, heads=heads) for name, where in given(model).items()}
     if not found:
         return model
     changes: dict[str, object] = {name: str(path) if name == "path" else path for name, path in found.items()}
@@ -132,15 +135,20 @@ def title(model: Model) -> str | None:
     return None if where is None else Path(where.file or where.repo).name.removesuffix(".safetensors")
 
 
-def _local(where: Place, name: str, model: Model, *, heads: bool) -> Path:
+def one_file(text: str, asked_by: str) -> Path | None:
+    """One file on the hub, fetched; None for a text that can only be a path. `asked_by` is what named it."""
+    where = place(text)
+    if where is None or where.file is None or Path(text).exists():
+        return None
+    return _local(where, asked_by, None, heads=False)
+
+
+def _local(where: Place, name: str, variant: str | None, *, heads: bool) -> Path:
     commit = _commit(where, name)
     snapshot = _cache(where.repo) / "snapshots" / commit
     there = _listed(snapshot)
-    variant = model.variant if name == "path" else None
-    use = None if where.file else USES.get(name)
-    if where.file is None and use is None:
-        what, fix = f"{where.repo} is a whole repository", f'name one file of it: "{where.repo}/....safetensors"'
-        raise ModelFileError(Problem("E-MOD-101", what, f"model.{name}", fix))
+    use = USES.get(name, "base")
+    variant = variant if name == "path" else None
     read = partial(_read, where, commit, name)
     if (kept := _wanted(where, use, there, variant, lambda each: (snapshot / each).read_bytes())) is not None:
         return snapshot / where.file if where.file else snapshot
@@ -149,10 +157,10 @@ def _local(where: Place, name: str, model: Model, *, heads: bool) -> Path:
         singles = [each for each in sizes if each.endswith(".safetensors")]
         near = (get_close_matches(where.file, singles, 1, 0.3) or singles)[:1]
         fix = f'"{where.repo}/{near[0]}"' if near else "name another repository"
-        raise ModelFileError(Problem("E-MOD-115", f"{where.repo} has no file {where.file}", f"model.{name}", fix))
+        raise ModelFileError(Problem("E-MOD-115", f"{where.repo} has no file {where.file}", _at(name), fix))
     kept = (
         Wanted((), (where.file,)) if where.file
-        else hub_files.wanted(use, sizes.keys(), variant, read, where.repo)  # type: ignore[arg-type]
+        else hub_files.wanted(use, sizes.keys(), variant, read, where.repo)
     )  # fmt: skip
     if heads:
         outline = _outlined(where, commit, name, kept, sizes, snapshot)
@@ -163,11 +171,10 @@ def _local(where: Place, name: str, model: Model, *, heads: bool) -> Path:
     return snapshot / where.file if where.file else snapshot
 
 
-def _wanted(where: Place, use: Use | None, there: Collection[str], variant: str | None, read: Any) -> Wanted | None:
+def _wanted(where: Place, use: Use, there: Collection[str], variant: str | None, read: Any) -> Wanted | None:
     """What is read, if all of it is in the cache."""
     if where.file:
         return Wanted((), (where.file,)) if where.file in there else None
-    assert use is not None
     try:
         return hub_files.wanted(use, there, variant, read, where.repo)
     except ModelFileError:
@@ -316,7 +323,7 @@ def _problem(error: Exception, where: Place, name: str) -> Problem:
     """What went wrong with the hub, for a user. Faults of the disk are not the hub's, and go on as they are."""
     from huggingface_hub import constants, errors
 
-    at = f"model.{name}"
+    at = _at(name)
     match error:
         case errors.GatedRepoError():
             fix = f"accept them at {constants.ENDPOINT}/{where.repo}, then `hf auth login` (or set HF_TOKEN)"
@@ -344,6 +351,10 @@ def _problem(error: Exception, where: Place, name: str) -> Problem:
         f"unset HF_HUB_OFFLINE once, or `hf download {where.repo}`"
     )  # fmt: skip
     return Problem("E-MOD-117", what, at, fix)
+
+
+def _at(name: str) -> str:
+    return f"model.{name}" if name in USES else name
 
 
 def _cached() -> list[str]:

@@ -17,8 +17,8 @@ from impasto.errors import ModelFileError, Problem
 from impasto.families import shards
 from impasto.families.card import ENCODERS
 
-Use = Literal["base", "described", "vae"]
-"""What a repository is named for: a whole base, its descriptions and tokenizers alone, or its VAE alone."""
+Use = Literal["base", "described", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"]
+"""What a repository is named for: a whole base, its descriptions and tokenizers alone, or one part alone."""
 
 INDEX = "model_index.json"
 SCHEDULE = "scheduler/scheduler_config.json"
@@ -50,25 +50,26 @@ def wanted(use: Use, there: Collection[str], variant: str | None, read: Read, ca
 
     Raises ModelFileError when it is in another layout, or lacks weights.
     """
-    if use == "vae" and INDEX not in there:
-        folder = "vae/" if "vae/config.json" in there else ""
+    if use not in ("base", "described"):
+        folder = f"{use}/" if f"{use}/config.json" in there else ""
         _has(f"{folder}config.json", there, called)
-        return Wanted((f"{folder}config.json",), _weights(folder, "vae", there, variant, read, called))
+        return _sorted([f"{folder}config.json", *_weights(folder, use, there, variant, read, called)])
     _has(INDEX, there, called)
     parts = _parts(read(INDEX), called)
     denoiser = next((each for each in DENOISERS if each in parts), "unet")
-    folders = ["vae"] if use == "vae" else [denoiser, "vae", *(each for each in ENCODERS if each in parts)]
-    small = [INDEX, *(f"{folder}/config.json" for folder in folders)]
-    if use != "vae":
-        small.append(SCHEDULE)
-        small += _tokenizers(there, parts)
+    folders = [denoiser, "vae", *(each for each in ENCODERS if each in parts)]
+    small = [INDEX, *(f"{folder}/config.json" for folder in folders), SCHEDULE, *_tokenizers(there, parts)]
     for name in small:
         _has(name, there, called)
     weights = [] if use == "described" else [
         each for folder in folders for each in _weights(f"{folder}/", folder, there, variant, read, called)
     ]  # fmt: skip
-    return Wanted(tuple(each for each in (*small, *weights) if not each.endswith(".safetensors")),
-                  tuple(each for each in weights if each.endswith(".safetensors")))  # fmt: skip
+    return _sorted([*small, *weights])
+
+
+def _sorted(names: list[str]) -> Wanted:
+    weights = [name for name in names if name.endswith(".safetensors")]
+    return Wanted(tuple(name for name in names if name not in weights), tuple(weights))
 
 
 def _parts(index: bytes, called: str) -> Collection[str]:

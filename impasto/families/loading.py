@@ -7,6 +7,7 @@ left over that is not known to be spare.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -122,7 +123,7 @@ def filled(card: Card, part: Part, *, dtype: torch.dtype, device: torch.device) 
     module = _as_held(card, part)
     held, place = (torch.float32, torch.device("cpu")) if part == "vae" else (dtype, device)
     fill(module, card.files[part], table(card, part, module), dtype=held, device=place)
-    return shaped(module)
+    return module if card.original else shaped(module)
 
 
 def _as_held(card: Card, part: Part) -> Any:
@@ -140,9 +141,11 @@ def table(card: Card, part: Part, module: nn.Module) -> Table:
         return stored(card, part, module)
     if card.family in ("sd3", "flux") and part != "unet":
         return sd3_names.encoder_places(ENCODERS.index(part) + 1, tensor_names(module), held)
-    if card.family == "flux":
+    if card.family == "flux" and part == "unet":
         places = flux_names.published(tensor_names(module), flux_files.prefix(held) or "")
         return {name: Place(old) for name, old in places.items()}
+    if part != "unet" and card.files[part] != (card.path,):
+        return beside_table(part, tensor_names(module), held)
     found = original_table(card, part, module)
     bare = {name: Place(place.name.replace(".text_model.", ".")) for name, place in found.items()}
     return found if any(place.name in held for place in found.values()) else bare
@@ -153,8 +156,13 @@ def stored(card: Card, part: Part, module: nn.Module) -> Table:
     if card.original:
         return table(card, part, module)
     held = header.tensors(card.weights(part))
+    return spelled(tensor_names(module), held)
+
+
+def spelled(names: list[str], held: Mapping[str, object]) -> Table:
+    """A module's tensors in files that its library wrote, of today or of before."""
     found = {}
-    for name in tensor_names(module):
+    for name in names:
         nested = (name, f"text_model.{name}", name.removeprefix("text_model."))
         spellings = SHARED if name == SHARED[0] else nested
         found[name] = Place(next((each for each in spellings if each in held), name))
@@ -203,6 +211,17 @@ def vae_table(names: list[str], blocks: int, held: Iterable[str]) -> Table:
     return {name: Place(name) for name in names}
 
 
+def beside_table(part: Part, names: list[str], held: Mapping[str, object]) -> Table:
+    """A text encoder's tensors in a file beside the base: as in a checkpoint of Stable Diffusion 1.x or XL, or of
+    OpenCLIP, else as transformers writes them."""
+    starts = (CLIP_XL[0], CLIP["sd1"]) if part == "text_encoder" else (CLIP_XL[1], "")
+    for start in starts:
+        found = text_table(names, start)
+        if any(place.name in held for place in found.values()):
+            return found
+    return spelled(names, held)
+
+
 def text_table(names: list[str], prefix: str) -> Table:
     """A text encoder's tensors: OpenCLIP's, or CLIP's."""
     if prefix.endswith(".transformer."):
@@ -243,6 +262,8 @@ def check(card: Card, files: Files, modules: Mapping[Part, nn.Module], tables: M
     used = {tables[part][name].name for part in modules for name in tables[part]}
     eight_bits.check(path, tensors, used)
     beside = eight_bits.spare(tensors)
+    if card.family in ("sd1", "sdxl") and card.original and not modules.keys() & {"unet", "vae"}:
+        known = partial(_spare_beside, [place.name for part in modules for place in tables[part].values()])
     lacking, odd = [], []
     for part, module in modules.items():
         shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
@@ -285,12 +306,26 @@ def spare(card: Card, path: Path, name: str) -> bool:
         return True
     if path == card.path and not card.own_vae and name.startswith((VAE, flux_files.VAE)):
         return True
+    if path == card.path and card.family in ("sd1", "sdxl") and name.startswith(_read_elsewhere(card)):
+        return True
     if path in card.files["vae"] and path != card.path:
         return not name.startswith(("encoder.", "decoder.", VAE))  # a VAE may come inside anything
     if card.family in ("sd3", "flux"):
         known = name.endswith((*SHARED, "position_ids", "logit_scale", PROJECTION, PROJECTION.removesuffix(".weight")))
         return known or name.startswith(PICTURES) or not _of_a_part(card, name)
     return bool(_behind_the_last(card).match(name))
+
+
+def _read_elsewhere(card: Card) -> tuple[str, ...]:
+    """How the text encoders of a checkpoint begin in whose place other files are read."""
+    starts = CLIP_XL if card.family == "sdxl" else (CLIP[card.family],)
+    return tuple(start for part, start in zip(ENCODERS, starts, strict=False) if card.path not in card.files[part])
+
+
+def _spare_beside(places: list[str], name: str) -> bool:
+    """The same of a file beside the base that a text encoder is read from: it may hold anything else."""
+    start = os.path.commonprefix(places)  # noqa: RUF071  names, letter by letter
+    return not start or not name.startswith(start) or name.endswith(("position_ids", "logit_scale", "attn_mask"))
 
 
 def _spare_in_folder(card: Card, part: Part, name: str) -> bool:

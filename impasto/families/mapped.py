@@ -36,7 +36,10 @@ class Mapped:
             head = header.read(path)
             with path.open("rb") as file:
                 # private and writable: torch warns of memory that it may not write; nobody writes
-                self._maps[path] = head, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            if hasattr(mmap, "MADV_SEQUENTIAL"):
+                pages.madvise(mmap.MADV_SEQUENTIAL)  # a tensor is read from its first byte to its last: read ahead
+            self._maps[path] = head, pages
             self._where |= dict.fromkeys(head.tensors, path)
 
     def __contains__(self, name: str) -> bool:
@@ -50,8 +53,8 @@ class Mapped:
         """What its file says of a tensor."""
         return self._maps[self._where[name]][0].tensors[name]
 
-    def tensor(self, name: str) -> Tensor:
-        """One tensor as it stands in its file. Copy it to keep it."""
+    def get_tensor(self, name: str) -> Tensor:
+        """One tensor as it stands in its file. Copy it to keep it. Called as in safetensors' own reader."""
         self._let_go()
         head, pages = self._maps[self._where[name]]
         entry = head.tensors[name]

@@ -19,6 +19,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 CLIP = {"sd1": "cond_stage_model.transformer.", "sd2": "cond_stage_model.model."}
 CLIP_XL = ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.")
 COMPLETE = "get the complete checkpoint: U-Net, VAE and text encoder in one file"
+CLIP_L = f"{COMPLETE}, or set model.clip_l_path to CLIP-L (published as clip_l.safetensors)"
+CLIP_G = f"{COMPLETE}, or set model.clip_g_path to CLIP-G (published as clip_g.safetensors)"
+GIVEN: Mapping[tuple[Name, Part], str] = {
+    **{(family, "vae"): "set model.vae_path to a VAE of this family" for family in TITLES},
+    ("sd1", "text_encoder"): CLIP_L, ("sdxl", "text_encoder"): CLIP_L, ("sdxl", "text_encoder_2"): CLIP_G,
+    **{("flux", part): fix for part, fix in flux_files.FIXES.items()},
+}  # fmt: skip
+"""What to do about a part that a checkpoint lacks."""
+
 ANOTHER = "use a Stable Diffusion 1.x, 2.x, XL or 3 base model, or FLUX.1"
 
 
@@ -176,17 +185,11 @@ def check_parts(path: Path, found: Found, needed: tuple[Part, ...], *, vae_given
                     "E-MOD-105",
                     f"is a {TITLES[found.family]} checkpoint without a {names.get(part, part)}",
                     str(path),
-                    _fix(found.family, part),
+                    GIVEN.get((found.family, part), COMPLETE),
                 )
                 for part in lacking
             )
         )
-
-
-def _fix(family: Name, part: Part) -> str:
-    if family == "flux":
-        return flux_files.FIXES[part]
-    return "set model.vae_path to a VAE of this family" if part == "vae" else COMPLETE
 
 
 def _prediction(head: Header) -> Prediction | None:

@@ -11,10 +11,11 @@ An index was written by others: what it says is held against the heads of the fi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from impasto.errors import ModelFileError, Problem
+from impasto.families.card import Part
 from impasto.weights import header
 
 Files = tuple[Path, ...]
@@ -71,6 +72,20 @@ def of(folder: Path, part: str, variant: str | None = None) -> Files:
     if not found.is_file():
         raise ModelFileError(Problem("E-MOD-105", "the weights are missing", str(found), WEIGHTS))
     return (found,)
+
+
+def of_all(folders: Mapping[Part, Path], variant: str | None) -> dict[Part, Files]:
+    """The files of every part. Raises ModelFileError with all that is wrong with any."""
+    found: dict[Part, Files] = {}
+    problems: list[Problem] = []
+    for part, folder in folders.items():
+        try:
+            found[part] = of(folder, part, variant)
+        except ModelFileError as error:
+            problems += error.problems
+    if problems:
+        raise ModelFileError(*problems)
+    return found
 
 
 def mapping(text: bytes, index: Path) -> dict[str, str]:

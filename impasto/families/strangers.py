@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
+
+from impasto.families.flux_files import INSTEAD
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -139,8 +142,21 @@ def in_folder(kind: object) -> Stranger | None:
     return None if found is None else _other(found)
 
 
+def meant(folder: Path) -> str:
+    """What was probably meant by a folder that is no model."""
+    if (folder.parent / "model_index.json").is_file():
+        return f"name the folder above, {folder.parent.absolute()}"
+    if inside := next((each.parent for each in sorted(folder.glob("*/model_index.json"))), None):
+        return f"name the folder in it, {inside.absolute()}"
+    files = sorted(each for each in folder.glob("*.safetensors") if not each.is_dir())
+    if len(files) == 1:
+        return f"name the file in it, {files[0].absolute()}"
+    return "name one of the files in it" if files else "name the folder that holds unet/ and vae/"
+
+
 def _other(title: str) -> Stranger:
-    return Stranger(f"is {title}, which cannot be trained yet", "E-MOD-103", ANOTHER)
+    kin = title.startswith(("FLUX", "Chroma"))
+    return Stranger(f"is {title}, which cannot be trained yet", "E-MOD-103", INSTEAD if kin else ANOTHER)
 
 
 def _marked(marks: Iterable[Mark], everything: str) -> str | None:

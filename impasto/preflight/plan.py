@@ -76,6 +76,7 @@ def forecast(config: RunConfig, card: Card, feed: Feed, store: Store) -> Forecas
         words=words(config.data, learnt, card, config.model),
         memory=memory,
         seconds=seconds,
+        to_fetch=card.to_fetch,
     )
     return replace(made, advice=tuple(lint.advice(lint.Facts(config, card, feed, made))))
 

@@ -230,6 +230,9 @@ class Forecast:
     seconds: Range | None
     """Of all steps, without encoding, previews and saves."""
 
+    to_fetch: int = 0
+    """Bytes of the base that are not here yet, and are fetched from the hub first."""
+
     advice: tuple[Problem, ...] = ()
 
     def json(self) -> str:

@@ -29,6 +29,8 @@ def brief(made: Forecast) -> str:
 def lines(made: Forecast) -> Iterator[str]:
     """All of it."""
     yield f"{made.name}: on {made.base} ({made.resolution} pixels)"
+    if made.to_fetch:
+        yield f"to fetch from the hub first: {_bytes(made.to_fetch)}"
     yield from _pictures(made)
     yield from _steps(made)
     yield from _words(made)

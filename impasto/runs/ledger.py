@@ -1,7 +1,8 @@
 """What a run's pictures cost while they were learnt, and which of them deserve a look. No torch.
 
     ledger.json   {"version": 1, "step": ..., "steps": ..., "pictures": [{"name", "id", "looks", "sums"}, ...],
-                   "never_learned": [names], "dominates": [names], "stopped_teaching": [names]}
+                   "never_learned": [names], "out_of_place": [names], "dominates": [names],
+                   "stopped_teaching": [names]}
 
 A picture's cost is its loss over the usual loss at the same noise level at that time: 1 is usual. `looks` and `sums`
 are by eighths of the run and quarters of the noise levels; a sum is of the logarithms of costs.
@@ -86,6 +87,11 @@ class Row:
         total = sum(self._weights())
         return SPREAD / math.sqrt(total) if total else math.inf
 
+    def at(self, band: int) -> float | None:
+        """The logarithm of its mean cost in a part of the noise levels, in the whole run."""
+        count = _column(self.looks, band)
+        return _column(self.sums, band) / count if count else None
+
     def told(self) -> dict[str, JSON]:
         """For the file."""
         return {"name": self.name, "id": self.id, "looks": _listed(self.looks), "sums": _listed(self.sums)}
@@ -117,7 +123,7 @@ def listed(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Pictures to look at, by what is the matter with them, the clearest first."""
     known = [row for row in rows if row.trend and row.begun >= LOOKS]
     if len(known) < FEWEST:
-        return {"never_learned": [], "dominates": [], "stopped_teaching": []}
+        return {"never_learned": [], "out_of_place": [], "dominates": [], "stopped_teaching": []}
     trends = {row.id: math.log(row.trend or 1.0) for row in known}
     usual = median(trends.values())
     spread = 1.4826 * median(abs(each - usual) for each in trends.values())
@@ -126,13 +132,39 @@ def listed(rows: Sequence[Row]) -> dict[str, list[Row]]:
         return (trends[row.id] - usual) / max(spread, row.error, 1e-9)
 
     resisting = [row for row in known if stands_out(row) >= SURE]
+    apart = _out_of_place(known)
     costly = [row for row in known if (row.late or 0.0) >= MUCH]
     cheap = [row for row in known if (row.late or 1.0) <= LITTLE and row not in resisting]
     return {
         "never_learned": sorted(resisting, key=lambda row: -stands_out(row))[: len(known) // MOST],
+        "out_of_place": sorted(
+            (row for row in known if apart.get(row.id, 0.0) >= SURE), key=lambda row: -apart[row.id]
+        )[: len(known) // MOST],
         "dominates": sorted(costly, key=lambda row: -(row.late or 0.0)),
         "stopped_teaching": sorted(cheap, key=lambda row: row.late or 0.0),
     }
+
+
+def _out_of_place(rows: Sequence[Row]) -> dict[str, float]:
+    """How much a picture, by its id, looks like something that the base knows, under words that promise another thing.
+
+    At low noise the picture itself shows what it is: what the base knows costs little there, what is new costs much. At
+    high noise only the words tell what it may be: there it costs as much as the others, or more.
+    """
+    table = {row.id: [row.at(band) for band in range(BANDS)] for row in rows}
+    whole = {id: [cost for cost in costs if cost is not None] for id, costs in table.items() if None not in costs}
+    if len(whole) < FEWEST:
+        return {}
+    bands = [_standing([costs[band] for costs in whole.values()]) for band in range(BANDS)]
+    scores = [high - sum(low) for high, *low in zip(bands[-1], *bands[: BANDS // 2], strict=True)]
+    return dict(zip(whole, _standing(scores), strict=True))
+
+
+def _standing(values: Sequence[float]) -> list[float]:
+    """How far each is above the usual, measured by how far they usually lie apart."""
+    usual = median(values)
+    spread = 1.4826 * median(abs(each - usual) for each in values)
+    return [(each - usual) / max(spread, 1e-9) for each in values]
 
 
 def read(path: Path) -> list[Row]:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from impasto import families
 from impasto.adapters.targets import Piece, Target
 from impasto.errors import ModelFileError, Problem
-from impasto.families import detect, loading, pieces, single_file
+from impasto.families import detect, eight_bits, loading, pieces, single_file
 from impasto.families.card import ENCODERS
 from impasto.families.config import Model
 from impasto.families.detect import Card, Part
 from impasto.families.single_file import Place
+from impasto.weights import header
 from impasto.weights.stream import Reader
 
 
@@ -97,6 +98,10 @@ def looked(base: str, config_path: Path | None = None) -> Base:
     Raises ModelFileError when it is none.
     """
     card = _card(base, config_path)
+    for files in dict.fromkeys(card.files.values()):
+        if eight_bits.spare(header.tensors(files)):
+            what = "its weights are held in 8 bits with scales beside them, which cannot be changed or compared"
+            raise ModelFileError(Problem("E-MOD-119", what, str(files[0]), "name the base in bf16 or fp16"))
     slots: dict[Part, dict[str, Slot]] = {}
     parts: tuple[Part, ...] = ("unet", *card.encoders)
     for part in parts:

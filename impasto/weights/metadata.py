@@ -128,7 +128,7 @@ def build(config: Section, facts: Facts) -> dict[str, str]:
         least = _network(values["adapter"]) | _base(facts) | _spec(values, facts)
         return {key: str(value) for key, value in least.items() if key in LEAST or key.startswith("modelspec.")}
     told: dict[str, object] = {**_training(values, facts), **_settings(values), **_absent(), **_data(values, facts)}
-    told |= _objective(values["objective"], facts)
+    told |= _objective(values["objective"], facts) | _of_t5(values["model"], facts)
     told |= _base(facts) | _spec(values, facts) | _own(values, facts)
     return {key: value if isinstance(value, str) else str(value) for key, value in told.items()}
 
@@ -225,6 +225,16 @@ def _objective(chosen: Any, facts: Facts) -> dict[str, object]:
         "ss_ip_noise_gamma": perturbation.get("gamma"),
         "ss_ip_noise_gamma_random_strength": perturbation.get("random", False),
     }
+
+
+def _of_t5(model: Any, facts: Facts) -> dict[str, object]:
+    """What a base with T5 was told."""
+    if not facts.card.t5_tokens:
+        return {}
+    told: dict[str, object] = {"ss_apply_t5_attn_mask": model["text_encoder_mask"] in ("t5", "all")}
+    if facts.card.guided:
+        told |= {"ss_guidance_scale": model["guidance"], "ss_model_prediction_type": "raw"}
+    return told
 
 
 def _absent() -> dict[str, object]:

@@ -41,7 +41,7 @@ class Reader:
 
     def tensor(self, name: str) -> Tensor:
         """One tensor as it stands in its file. Raises ModelFileError when it is not finite."""
-        found = self._held.tensor(name)
+        found = self._held.get_tensor(name)
         file.check_finite(self._held.path(name), name, found)
         return found
 

@@ -56,6 +56,13 @@ def test_the_page_on_dylora_says_what_was_measured(dylora: ModuleType) -> None:
     assert f"({dylora.STEPS} steps" in page
 
 
+def test_the_page_on_validation_says_what_was_found() -> None:
+    found = json.loads((EXPLAINED / "validation.json").read_text("utf-8"))
+    table = _script("planted").page(found["overtrained"], found["mislabelled"])
+    assert table in (EXPLAINED / "validation.md").read_text("utf-8")
+    assert [each["seed"] for each in found["mislabelled"]] == [0, 1, 2, 3, 4]
+
+
 def test_every_start_could_be_trained(pissa: ModuleType, tmp_path: Path) -> None:
     pissa.examples(tmp_path)
     for start in pissa.STARTS:

@@ -39,6 +39,7 @@ def test_a_file_says_what_it_is_for_and_holds_both_text_encoders(
     folder = train(config(tiny.flux(tmp_path / "base", dev=dev), pictures, "anna"), pictures)
     tensors, metadata = file.load(folder / "anna.safetensors")
     assert (metadata["ss_base_model_version"], metadata["modelspec.architecture"]) == ("flux1", architecture)
+    assert (metadata["ss_apply_t5_attn_mask"], metadata.get("ss_guidance_scale")) == ("False", "1.0" if dev else None)
     assert {name.split("_")[1] for name in tensors} == {"unet", "te1", "te3"}
     assert all(value.abs().max() > 0 for name, value in tensors.items() if "single_blocks" in name)
 

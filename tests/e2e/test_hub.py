@@ -53,7 +53,9 @@ def test_a_resume_reads_the_commit_of_the_first_start_wherever_the_branch_is(
     with pytest.raises(LockedError, match="E-RUN-010"):
         train(asked(pictures, "halved", 4, revision=newer), pictures)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    halved = written(train(asked(pictures, "halved", 4), pictures))  # no word about a revision, and no network
+    longer = asked(pictures, "halved", 4, gradient_checkpointing=True)  # no word about a revision, and no network
+    halved = written(train(longer, pictures))
+    assert settings.load(folder / "config.toml").model.gradient_checkpointing
     assert all(torch.equal(value, halved[name]) for name, value in whole.items())
     assert file.load(folder / "halved.safetensors")[1]["ss_sd_model_name"] == "tiny"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -80,4 +82,6 @@ def test_a_plan_of_it_needs_no_more_than_heads(
     by_folder = json.loads(capsys.readouterr().out)
     for told in ("base", "resolution", "steps", "rates", "trained", "disk", "memory"):
         assert by_id[told] == by_folder[told]
+    weights = sum(each.stat().st_size for each in tiny_base.rglob("*.safetensors"))
+    assert (by_id["to_fetch"], by_folder["to_fetch"]) == (weights, 0)
     assert by_id["cache"]["cached"] is None  # the VAE's bytes are not here

@@ -29,6 +29,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 FIRST = {"rank": 4, "alpha": 2.0}
+PROOF = {"proof": "final"}
 NO_PROOF = {"proof": "off", "precision": "fp32"}
 
 
@@ -60,7 +61,7 @@ def test_the_scale_is_that_of_the_files_alpha_and_other_ranks_are_refused(
 ) -> None:
     begun = first(tiny_base, pictures, cache)
     same = {"rank": 4, "alpha": 4.0, "start": {"path": str(begun)}, "targets": {"text_encoder": False}}
-    (folder,) = train(config(tiny_base, pictures, adapter=same, train={"steps": 1}), cache)
+    (folder,) = train(config(tiny_base, pictures, adapter=same, train={"steps": 1}, save=PROOF), cache)
     ended, _ = file.load(folder / "anna.safetensors")
     assert {float(value) for key, value in ended.items() if key.endswith(".alpha")} == {2.0}
     assert told(folder, events.Proven)  # the file's alpha is the one that was trained with
@@ -77,7 +78,7 @@ def test_a_merged_base_is_another_base_for_training_proof_and_sample(
 ) -> None:
     merged = first(tiny_base, pictures, cache)
     on = {"path": str(tiny_base), "merged": [{"path": str(merged), "weight": 8.0}]}
-    plain, moved = config(tiny_base, pictures, "plain"), config(tiny_base, pictures, "moved", model=on)
+    plain, moved = config(tiny_base, pictures, "plain"), config(tiny_base, pictures, "moved", model=on, save=PROOF)
     assert base_key(plain) != base_key(moved)
     one, other = train([plain, moved], cache)
     held = [file.load(folder / f"{folder.name}.safetensors")[0] for folder in (one, other)]

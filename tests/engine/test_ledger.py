@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -48,6 +49,29 @@ def test_pictures_that_resist_while_the_others_are_learnt_are_found(seed: int) -
     lists = ledgers.listed(simulated(seed, resisting={3, 8}).rows())
     assert {row.name for row in lists["never_learned"][:2]} == {"3.png", "8.png"}
     assert len(lists["never_learned"]) <= 2 == 16 // ledgers.MOST
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_cheap_where_pictures_show_themselves_and_not_where_words_tell_is_out_of_place(seed: int) -> None:
+    rng, strange = random.Random(seed), {2, 9}
+    found = Ledger([example(at) for at in range(16)], total=STEPS, low=0, high=1000)
+    for step in range(STEPS):
+        for at in rng.sample(range(16), 4):
+            t = rng.randrange(1000)
+            known = 0.4 if at in strange and t < 500 else 1.0
+            found.add(step, f"0:{at:064x}:0:{step}", t, (0.02 + (t / 1000) ** 2) * known * rng.lognormvariate(0, 0.35))
+    names = [row.name for row in ledgers.listed(found.rows())["out_of_place"]]
+    assert set(names[:2]) == {"2.png", "9.png"}
+    assert len(names) <= 16 // ledgers.MOST
+
+
+def test_the_edge_of_a_bin_is_not_blamed_on_the_picture() -> None:
+    found = Ledger([example(at) for at in range(2)], total=400, low=0, high=1000)
+    for step in range(200):
+        for at in range(2):  # one is always looked at low in a bin, the other high
+            t = 62 * (step % 16) + (50 if at else 10)
+            found.add(step, f"0:{at:064x}:0:{step}", t, math.exp(t / 100))
+    assert [row.at(1) for row in found.rows()] == pytest.approx([0.0, 0.0], abs=0.06)
 
 
 def test_what_costs_next_to_nothing_has_stopped_teaching() -> None:

@@ -105,17 +105,21 @@ def test_members_of_a_fleet_are_measured_together_as_alone(tiny_base: Path, pict
             assert a.training == pytest.approx(b.training, rel=1e-4)
 
 
-def test_the_lowest_is_kept_and_a_run_ends_when_nothing_better_comes(tiny_base: Path, pictures: Path) -> None:
+@pytest.mark.parametrize("layout", ["kohya", "diffusers"])
+def test_the_lowest_is_kept_and_a_run_ends_when_nothing_better_comes(
+    tiny_base: Path, pictures: Path, layout: str
+) -> None:
     wild = {"learning_rate": 1.0}
     patient = {**MEASURE, "every_steps": 1, "patience": 2}
     settings = config(tiny_base, pictures, optim=wild, validation=patient, train={"steps": 12}, save={
-        **QUIET, "every_steps": 1,
+        **QUIET, "every_steps": 1, "layout": layout,
     })  # fmt: skip
     (run,) = train(settings)
     found = told(run)
     best = min(found, key=lambda each: each.loss or 0.0)
     assert found[-1].step == best.step + 2 < 12
     assert forks.same(file.load(run.best)[0], file.load(run.adapter(best.step))[0])
+    assert not forks.same(file.load(run.best)[0], file.load(run.final)[0])
     (picked,) = [each for each in events.read(run.events) if isinstance(each, Picked)]
     assert picked.candidates[0].file == "anna-best.safetensors"
     assert [each.recommended for each in picked.candidates] == [True, *[False] * (len(picked.candidates) - 1)]

@@ -56,7 +56,7 @@ def test_the_published_files_are_found_and_complete(tmp_path: Path, name: str, p
 @pytest.mark.parametrize("vae", ["vae.", "first_stage_model."])
 def test_everything_in_one_file_is_found_and_complete(tmp_path: Path, vae: str) -> None:
     card = card_of(tmp_path, everything(vae))
-    assert set(card.files.values()) == {card.path}
+    assert set(card.files.values()) == {(card.path,)}
     check(card)
 
 

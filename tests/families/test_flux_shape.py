@@ -173,3 +173,28 @@ def test_diffusers_reads_the_layout_as_it_was_trained() -> None:
             for path in paths
         ]
         assert torch.allclose(torch.cat(added), 0.5 * up @ (down @ x), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_the_denoiser_is_asked_as_its_own_forward_asks(guided: bool) -> None:
+    joined = flux_shape.join(denoiser(guided=guided))
+    assert torch.allclose(asked(joined, [0.3, 0.9], guided=guided), answer(joined, guided=guided), atol=1e-6)
+
+
+def test_noise_levels_are_told_exactly_in_few_bits_too() -> None:
+    """Its own forward rounds them: 0.9 and 0.901 are the same to it in bf16."""
+    joined = flux_shape.join(denoiser(guided=False)).to(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        one, other = asked(joined, [0.9, 0.9], guided=False), asked(joined, [0.901, 0.901], guided=False)
+    assert not torch.equal(one, other)
+
+
+def asked(joined: Any, sigma: list[float], *, guided: bool) -> Tensor:
+    rolls = torch.Generator().manual_seed(1)
+    own = torch.randn(2, 6, 8, generator=rolls)
+    words, pooled = torch.randn(2, 5, 12, generator=rolls), torch.randn(2, 10, generator=rolls)
+    places = torch.zeros(6, 3)
+    places[:, 1], places[:, 2] = torch.arange(6) // 3, torch.arange(6) % 3
+    told = [torch.tensor(sigma), *([torch.ones(2)] if guided else [])]
+    with torch.no_grad():
+        return flux_shape.answer(joined, own, words, pooled, told, places)

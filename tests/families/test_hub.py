@@ -13,12 +13,16 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+from impasto import families
+from impasto.__main__ import main
+from impasto.adapters.config import Lora
 from impasto.errors import ConfigError, DiskError, ModelFileError
 from impasto.families import detect, hub, tiny
 from impasto.families.config import Model
 from impasto.families.sd import Modules
 from tests.families.hub_server import Hub, alone
 from tests.families.sharding import shard_all
+from tests.weights.adapters import saved
 
 CPU = torch.device("cpu")
 ID = "org/tiny"
@@ -137,6 +141,22 @@ def test_one_file_of_a_repository_is_fetched_alone(there: Hub, tiny_base: Path, 
     assert line.startswith("E-MOD-115 model.path: org/tiny has no file deep/on.safetensors")
     assert '"org/tiny/deep/one.safetensors"' in line
     assert 'name one file of it: "org/tiny/two.safetensors"' in refused()
+
+
+def test_an_adapter_on_the_hub_is_drawn_with(
+    there: Hub, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "files").mkdir()
+    family = families.load(detect.look(tiny := Model(path=str(tiny_base))), tiny, device=CPU, dtype=torch.float32)
+    saved(tmp_path / "files" / "cat.safetensors", Lora(rank=2), family.targets())
+    there.publish(ID, tmp_path / "files")
+    size = ["--width", "16", "--height", "16", "--steps", "1", "--model", str(tiny_base)]
+    for name in (f"{ID}/cat.safetensors:0.5", str(tmp_path / "files" / "cat.safetensors:0.5")):
+        assert main(["sample", "--prompt", "a cat", "--adapter", name, "--out", f"{len(name)}.png", *size]) == 0
+    one, other = (each.read_bytes() for each in tmp_path.glob("*.png"))
+    assert one == other
+    assert main(["sample", "--prompt", "a cat", "--adapter", f"{ID}/dog.safetensors", "--out", "x.png", *size]) == 7
+    assert f"E-MOD-115 command line --adapter: {ID} has no file dog.safetensors" in capsys.readouterr().err
 
 
 def test_a_vae_and_descriptions_may_be_on_the_hub_too(there: Hub, tiny_base: Path, repo: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from impasto import events, files
 from impasto.events import (
+    Candidate,
     Dropped,
     Event,
     EventLog,
@@ -21,6 +22,7 @@ from impasto.events import (
     Finished,
     Noted,
     Phase,
+    Picked,
     Preview,
     Proven,
     Ranked,
@@ -39,6 +41,20 @@ ALL: list[Event] = [
     Step(step=1, epoch=0, loss=0.25, rates={"unet": 1e-4}, norm=0.5, seconds=0.1, skipped=2, memory=2**34),
     Preview(step=1, file="00000001-0.png", prompt=0),
     Validated(step=1, losses={"100": 0.1, "900": 0.3}, training={"100": 0.1, "900": 0.2}, pictures=2),
+    Picked(
+        step=1,
+        candidates=(
+            Candidate(
+                step=1,
+                file="a-best.safetensors",
+                reason="the lowest",
+                recommended=True,
+                measured_at=1,
+                losses={"100": 0.1},
+                training={"100": None},
+            ),
+        ),
+    ),
     Dropped(step=1, text="others did better"),
     Ranked(step=1, pictures="training", count=4, losses={"0": {"100": 0.2}, "4": {"100": 0.1}}, files={"4": "a"}),
     Saved(step=1, file="adapters/a.safetensors", checkpoint="00000001"),

@@ -208,3 +208,19 @@ def test_an_adapter_of_xl_with_the_names_of_diffusers_is_merged_alike(tmp_path: 
     assert_same(layers(tmp_path / "new-b.safetensors", folder), wanted)
     merge_file(targets, tmp_path / "b.safetensors", 1.0)
     assert_same(targets, wanted)
+
+
+def test_a_base_of_8_bits_with_scales_is_read_and_not_written(xl: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, one = xl
+    held = load_file(one)
+    name = next(each for each in held if each.endswith("attn1.to_q.weight"))
+    scale = held[name].abs().max() / 448
+    narrow = {name: (held[name] / scale).to(torch.float8_e4m3fn), f"{name.removesuffix('weight')}scale_weight": scale}
+    packed = tmp_path / "packed.safetensors"
+    save_file(held | narrow, packed)
+    before, after = layers(one, folder), layers(packed, folder)
+    (changed,) = [key for key in before if not torch.equal(before[key].base.weight, after[key].base.weight)]
+    assert torch.allclose(before[changed].base.weight, after[changed].base.weight, rtol=1 / 15, atol=float(scale) / 500)
+    adapter = saved(tmp_path / "a.safetensors", Lora(rank=2), before.values())
+    with pytest.raises(ModelFileError, match=r"E-MOD-119.*8 bits"):
+        bake([(adapter, 1.0)], str(packed), tmp_path / "new.safetensors", config_path=folder)
