@@ -31,6 +31,8 @@ BANDS = BITS + 1
 ROWS = 512
 """Pictures compared with all others of a band at a time: bounds the memory."""
 
+_AT_ONCE = 1 << 16
+
 
 def of(rgb: Image.Image) -> str:
     """The trace of a picture."""
@@ -45,16 +47,18 @@ def alike(traces: Sequence[str]) -> list[list[int]]:
 
     Only pictures that agree in one of nine bands of bits are compared, which for pictures that differ are few.
     """
-    raw = np.frombuffer(bytes.fromhex("".join(traces)), np.uint8).reshape(len(traces), LENGTH)
+    whole = np.frombuffer(bytes.fromhex("".join(traces)), np.uint8).reshape(len(traces), LENGTH)
+    # Exact copies are one: a folder of nothing else would make a pair of every two.
+    raw, which = np.unique(whole, axis=0, return_inverse=True)
     bits, colours = np.ascontiguousarray(raw[:, :16]).view(np.uint64), raw[:, 16:].astype(np.int16)
-    first = list(range(len(traces)))
+    first = list(range(len(raw)))
     for members in _bands(raw[:, :16]):
         for one, other in _pairs(members, bits, colours):
             a, b = _root(first, int(one)), _root(first, int(other))
             first[max(a, b)] = min(a, b)
     groups: dict[int, list[int]] = {}
-    for place in range(len(traces)):
-        groups.setdefault(_root(first, place), []).append(place)
+    for place, one in enumerate(which.reshape(-1).tolist()):
+        groups.setdefault(_root(first, one), []).append(place)
     return [places for places in groups.values() if len(places) > 1]
 
 
@@ -112,10 +116,13 @@ def _pairs(members: npt.NDArray[np.intp], bits: Words, colours: Colours) -> list
         differ = np.zeros((len(rows), len(members)), np.uint16)
         for word in range(bits.shape[1]):
             differ += np.bitwise_count(bits[rows, word][:, None] ^ bits[members, word][None])
-        for one, other in np.argwhere(differ <= BITS):
-            a, b = rows[one], members[other]
-            if a < b and np.abs(colours[a] - colours[b]).max() <= SHADES:
-                found.append((a, b))
+        one, other = np.nonzero(differ <= BITS)
+        a, b = rows[one], members[other]
+        a, b = a[a < b], b[a < b]
+        for part in range(0, len(a), _AT_ONCE):
+            some = slice(part, part + _AT_ONCE)
+            near = np.abs(colours[a[some]] - colours[b[some]]).max(axis=1) <= SHADES
+            found += zip(a[some][near].tolist(), b[some][near].tolist(), strict=True)
     return found
 
 

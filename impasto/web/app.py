@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 
 from impasto import __version__
 from impasto.web import problems
+from impasto.web.comparing import Comparing
 from impasto.web.desk import Desk
 from impasto.web.live import Live, watching
 from impasto.web.problems import Problems, absent
@@ -52,6 +53,7 @@ def create(site: Site) -> FastAPI:
     app.state.site = site
     app.state.live = Live(site)
     app.state.desk = Desk(site)
+    app.state.comparing = Comparing(app.state.live, app.state.desk.chores)
     wrong = {"default": {"model": Problems, "description": "What is wrong, and how to mend it"}}
     app.include_router(about, prefix="/api", responses=wrong)  # type: ignore[arg-type]
     for module in (runs, queue, uploads, configs, datasets, lab, tools):

@@ -1,0 +1,264 @@
+"""New run, Datasets and Tools, driven in a real browser. Screenshots go to build/shots."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from PIL import Image
+
+from tests.web.test_browser import AXE, CHROMIUM, HERE, SHOTS, Page
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+
+PICTURES = 2000
+KOHYA = (
+    '{"network_dim": 24, "network_alpha": 12, "unet_lr": 0.0002, "lr_scheduler": "cosine", "epoch": 7,'
+    ' "output_name": "from-kohya", "seed": 42}'
+)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A running `impasto ui` with a small and a large folder of pictures."""
+
+    address: str
+    home: Path
+
+    def at(self, path: str) -> str:
+        """The address of a page, for a tab that never was here."""
+        return f"{self.address}&to={quote(path, safe='')}"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    home = tmp_path_factory.mktemp("desk")
+    assert (HERE / "impasto/web/static/index.html").is_file(), "no pages: cd web && npm ci && npm run build"
+    _folder(home / "pictures" / "anna", 6)
+    _folder(home / "pictures" / "many", PICTURES)
+    command = [sys.executable, "-m", "impasto", "ui", "--no-browser", "--no-workers", "--port", "0"]
+    own = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "XDG_STATE_HOME": str(home / "state")}
+    with subprocess.Popen(
+        [*command, "--root", "pictures", "--runs", "runs"], cwd=home, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, **own, "PYTHONPATH": str(HERE)},
+    ) as server:  # fmt: skip
+        assert server.stdout is not None
+        found = re.search(r"http://\S+#token=\S+", server.stdout.readline())
+        assert found, "impasto ui printed no address"
+        yield Desk(found[0], home)
+        server.terminate()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Page]:
+    """A fresh tab. What the page throws, or the policy refuses, fails the test."""
+    yield from _tab(chromium)
+
+
+def test_a_folder_is_a_queued_run_after_five_clicks_at_most(page: Page, desk: Desk) -> None:
+    page.goto(desk.address)
+    page.evaluate("window.clicks = 0; addEventListener('pointerdown', () => window.clicks++, true)")
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="New run").click()
+    page.locator("label.card", has_text="anna").click()
+    page.get_by_label("Plan").get_by_text("60", exact=True).wait_for()  # the plan follows by itself
+    page.get_by_role("button", name="Add to queue").click()
+    page.get_by_role("heading", name="anna", level=1).wait_for()
+    page.get_by_text("queued").first.wait_for()
+    assert page.evaluate("window.clicks") <= 5
+    assert str(desk.home / "pictures" / "anna") in (desk.home / "runs" / "anna" / "config.toml").read_text()
+
+
+def test_form_and_file_follow_each_other_and_comments_stay(page: Page, desk: Desk) -> None:
+    page.goto(desk.at("/new?depth=everything"))
+    file = page.get_by_label("The settings as TOML")
+    file.fill("# mine\n[adapter]\n# small\nrank = 8\n")
+    page.get_by_label("Find a setting").fill("rank")
+    rank = page.get_by_label("Rank", exact=True)
+    page.wait_for_function("(box) => box.value === '8'", arg=rank.element_handle())
+    rank.fill("16")
+    page.wait_for_function("(box) => box.value.includes('rank = 16')", arg=file.element_handle())
+    assert file.input_value() == "# mine\n[adapter]\n# small\nrank = 16\n"
+    rank.fill("-3")
+    page.get_by_text("That should be a whole number > 0").wait_for()
+    assert "rank = 16" in file.input_value(), "what is no value is not written"
+    page.get_by_role("button", name="Rank back to 4").click()
+    page.wait_for_function("(box) => !box.value.includes('rank')", arg=file.element_handle())
+
+
+def test_a_setting_becomes_an_axis_of_a_sweep_with_one_button(page: Page, desk: Desk) -> None:
+    folder = quote(str(desk.home / "pictures" / "anna"), safe="")
+    page.goto(desk.at(f"/new?depth=standard&data={folder}"))
+    page.get_by_role("button", name="Try several values of Learning rate", exact=True).click()
+    assert page.get_by_label("Values of Learning rate in the sweep").input_value() == "5e-5; 1e-4; 2e-4"
+    page.get_by_label("Values of Learning rate in the sweep").fill("1e-4; 3e-4")
+    page.get_by_label("Name", exact=True).last.fill("rates")
+    page.get_by_text("Sweep: 2 runs").wait_for()
+    page.get_by_role("button", name="Add to queue").click()
+    page.get_by_text("2 runs are in the queue").wait_for()
+    page.goto(page.url.split("#")[0] + "#/runs")
+    page.get_by_label("Find runs").fill("rates")
+    page.locator("tbody tr:not(.gap)").nth(1).wait_for()
+    assert page.locator("tbody tr:not(.gap)").count() == 2
+
+
+def test_a_kohya_file_is_taken_over_by_dropping_it(page: Page, desk: Desk) -> None:
+    page.goto(desk.at("/new"))
+    page.get_by_role("heading", name="Base model").wait_for()
+    _drop(page, "kohya.json", KOHYA)
+    report = page.get_by_role("dialog")
+    report.get_by_text("network_dim").wait_for()
+    report.get_by_role("button", name="Go on with these settings").click()
+    assert page.get_by_label("Rank", exact=True).input_value() == "24"
+    assert page.get_by_label("Name", exact=True).last.input_value() == "from-kohya"
+
+
+def test_captions_of_2000_pictures_are_edited_saved_and_taken_back(page: Page, desk: Desk) -> None:
+    caption = desk.home / "pictures" / "many" / f"{PICTURES - 1:04}.txt"
+    before = caption.read_text()
+    page.goto(desk.at("/datasets/many"))
+    page.locator("#picture-0").wait_for()
+    assert page.evaluate("document.querySelectorAll('*').length") < 1500, "only what is in view is in the page"
+    page.get_by_role("listbox", name="Pictures").focus()
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    text = page.get_by_label("Caption", exact=True)
+    page.get_by_role("heading", name=f"{PICTURES - 1:04}.png").wait_for()
+    text.fill("anna, a red hat")
+    page.get_by_label("Add tags").fill("smiling")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Take out a red hat").click()
+    assert text.input_value() == "anna, smiling"
+    assert caption.read_text() == before, "files are changed by Save only"
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("1 caption is saved").wait_for()
+    assert caption.read_text().strip() == "anna, smiling"
+    page.get_by_role("button", name="History").click()
+    page.get_by_role("dialog").get_by_role("button", name="Undo").click()
+    page.get_by_text("The last save is undone").wait_for()
+    assert caption.read_text() == before
+
+
+def test_many_captions_change_after_a_preview_and_tags_narrow_the_grid(page: Page, desk: Desk) -> None:
+    first = desk.home / "pictures" / "many" / "0001.txt"
+    before = first.read_text()
+    page.goto(desk.at("/datasets/many"))
+    page.get_by_role("button", name="tag 3", exact=False).first.wait_for()
+    page.get_by_role("button", name="Change many").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Find", exact=True).fill("anna")
+    dialog.get_by_label("Replace by").fill("zorb")
+    dialog.get_by_role("button", name="Preview").click()
+    dialog.get_by_text(f"{PICTURES - 1} captions change").wait_for()
+    dialog.get_by_role("button", name="Take over").click()
+    page.get_by_text(f"{PICTURES - 1} captions changed").wait_for()
+    assert first.read_text() == before
+    page.get_by_role("button", name="Drop").click()
+    page.get_by_role("button", name=re.compile("have no caption")).click()
+    page.get_by_text("1 shown").wait_for()
+
+
+STATES = {
+    "new-quick": "/new",
+    "new-standard": "/new?depth=standard",
+    "new-everything": "/new?depth=everything",
+    "datasets": "/datasets",
+    "dataset": "/datasets/many",
+    "tools-weights": "/tools/weights",
+    "tools-models": "/tools/models",
+    "tools-storage": "/tools/storage",
+    "tools-settings": "/tools/look",
+}
+
+
+def test_these_pages_are_accessible_in_both_themes_and_fit_a_phone(chromium: Any, desk: Desk) -> None:
+    axe = AXE.read_text("utf-8")
+    found: dict[str, Any] = {}
+    for scheme, width in (("light", 1440), ("dark", 1440), ("light", 380)):
+        for page in _tab(chromium, width=width, scheme=scheme):
+            page.goto(desk.address)
+            page.get_by_role("heading", level=1).wait_for()
+            page.evaluate(axe)
+            for name, path in STATES.items():
+                page.evaluate("(path) => { location.hash = path; }", path)
+                page.wait_for_function("document.querySelector('main h1') !== null")
+                page.wait_for_function(
+                    "!/Loading the|Looking (through|at)/.test(document.querySelector('main').innerText)"
+                )
+                page.wait_for_timeout(200)  # pictures and plans come after the heading
+                page.screenshot(path=_shot(f"{name}-{'phone' if width < 640 else scheme}"))
+                if width < 640:
+                    found[f"{name} is too wide"] = page.evaluate(
+                        "[document.documentElement, document.querySelector('main')]"
+                        ".some((box) => box.scrollWidth > box.clientWidth)"
+                    )
+                else:
+                    only = "" if scheme == "light" else "runOnly: ['color-contrast'],"
+                    told = page.evaluate(f"axe.run({{{only} resultTypes: ['violations']}})")
+                    found[f"{name} {scheme}"] = [
+                        f"{each['id']}: {each['nodes'][0]['html'][:160]}"
+                        for each in told["violations"]
+                        if each["impact"] in ("serious", "critical")
+                    ]
+    assert {name: wrong for name, wrong in found.items() if wrong} == {}
+
+
+def _folder(folder: Path, pictures: int) -> None:
+    """Pictures with captions, but for the first of a large folder."""
+    folder.mkdir(parents=True)
+    drawn = [_png(at) for at in range(min(pictures, 24))]
+    for at in range(pictures):
+        (folder / f"{at:04}.png").write_bytes(drawn[at % 24])
+        if at or pictures < 100:
+            (folder / f"{at:04}.txt").write_text(f"anna, tag {at % 7}")
+
+
+def _png(at: int) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (32 + at % 3 * 8, 32), (at * 10, 200 - at * 8, 120)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _tab(browser: Any, *, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
+    context = browser.new_context(
+        viewport={"width": width, "height": 860}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    context.set_default_timeout(20_000)
+    tab = context.new_page()
+    wrong: list[str] = []
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    yield tab
+    context.close()
+    assert not wrong
+
+
+def _drop(page: Page, name: str, text: str) -> None:
+    transfer = page.evaluate_handle(
+        "([name, text]) => { const all = new DataTransfer(); all.items.add(new File([text], name)); return all; }",
+        [name, text],
+    )
+    page.dispatch_event("main h1", "drop", {"dataTransfer": transfer})
+
+
+def _shot(name: str) -> Path:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    return SHOTS / f"{name}.png"

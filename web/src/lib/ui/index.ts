@@ -1,0 +1,15 @@
+export { default as Button } from './Button.svelte';
+export { default as Dialog } from './Dialog.svelte';
+export { default as Drop } from './Drop.svelte';
+export { default as Empty } from './Empty.svelte';
+export { default as Field } from './Field.svelte';
+export { default as Help } from './Help.svelte';
+export { default as Icon, type IconName } from './Icon.svelte';
+export { default as Notice } from './Notice.svelte';
+export { default as Page } from './Page.svelte';
+export { default as Picture, fetchAhead } from './Picture.svelte';
+export { default as Problems } from './Problems.svelte';
+export { default as Progress } from './Progress.svelte';
+export { default as Spark } from './Spark.svelte';
+export { default as State } from './State.svelte';
+export { default as Tabs } from './Tabs.svelte';
