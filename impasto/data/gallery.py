@@ -36,6 +36,9 @@ RULES = Captions(lines="random", missing="empty")
 SHARP = 0.012
 """Below it a picture is called blurred: the share of its contrast that is between neighbours, at 384 pixels."""
 
+PAUSE = 0.003
+"""Seconds between two pictures, in which pages are answered."""
+
 ENOUGH = 384
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 FORMAT = 1
@@ -85,10 +88,10 @@ class Gallery:
         self._pictures: dict[str, Picture] = {}
         self._looked = -PATIENCE
         self._turn = threading.RLock()
+        self._copies: list[list[str]] = []
+        self._grouped = False
         self._looker: threading.Thread | None = None
         self._closed = False
-        self._compared: list[tuple[str, str]] = []
-        self._copies: list[list[str]] = []
 
     def pictures(self, *, now: bool = False) -> dict[str, Picture]:
         """All pictures by id, in order."""
@@ -111,8 +114,10 @@ class Gallery:
         return found if found is not None and found.mark == picture.mark else None
 
     def looked_closely(self) -> int:
-        """At how many pictures."""
-        return sum((seen := self.known(each)) is not None and seen.closely for each in self._pictures.values())
+        """At how many pictures; all but one until copies are known too."""
+        pictures = self._pictures.values()
+        found = sum((seen := self.known(each)) is not None and seen.closely for each in pictures)
+        return found if self._grouped else min(found, max(0, len(pictures) - 1))
 
     def look_closely(self) -> None:
         """Look at all pictures beside everything else: after that, copies and blurred ones are known."""
@@ -131,11 +136,7 @@ class Gallery:
             self._looker.join(seconds)
 
     def copies(self) -> list[list[str]]:
-        """Ids of pictures that look the same, group by group."""
-        known = [(each.id, seen.trace) for each in self._pictures.values() if (seen := self.known(each)) and seen.trace]
-        if known != self._compared:
-            groups = traces.alike([trace for _, trace in known]) if known else []
-            self._compared, self._copies = known, [[known[at][0] for at in group] for group in groups]
+        """Ids of pictures that look the same, group by group. Nothing before all were looked at closely."""
         return self._copies
 
     def _look(self) -> Iterable[Picture]:
@@ -180,13 +181,18 @@ class Gallery:
 
     def _all_closely(self) -> None:
         fresh = 0
-        for picture in list(self._pictures.values()):
+        pictures = list(self._pictures.values())
+        for picture in pictures:
             if self._closed:
                 return
             seen = self.known(picture)
             if seen is None or not seen.closely:
                 self._seen[picture.id] = _closely(picture)
                 fresh += 1
+                time.sleep(PAUSE)
+        if fresh or not self._grouped:
+            self._copies = _alike([(each.id, seen.trace) for each in pictures if (seen := self.known(each))])
+            self._grouped = True
         if fresh:
             self._keep()
 
@@ -201,6 +207,21 @@ class Gallery:
             files.write(self._memo, content, durable=False)
         except (OSError, DiskError):  # it is looked at again the next time
             pass
+
+
+def _alike(known: list[tuple[str, str]]) -> list[list[str]]:
+    """Ids of pictures whose traces are alike. Equal ones are put together first: there may be hundreds."""
+    by: dict[str, list[str]] = {}
+    for id, trace in known:
+        if trace:
+            by.setdefault(trace, []).append(id)
+    unlike = list(by)
+    near = traces.alike(unlike) if unlike else []
+    joined = {at for group in near for at in group}
+    groups = [[id for at in group for id in by[unlike[at]]] for group in near]
+    groups += [by[trace] for at, trace in enumerate(unlike) if at not in joined and len(by[trace]) > 1]
+    order = {id: at for at, (id, _) in enumerate(known)}
+    return sorted((sorted(group, key=order.__getitem__) for group in groups), key=lambda group: order[group[0]])
 
 
 def _mark(found: os.stat_result) -> Mark:

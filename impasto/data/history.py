@@ -21,6 +21,9 @@ from impasto.data.findings import listed
 from impasto.data.texts import MAX_BYTES
 from impasto.errors import DataError, Problem
 
+FEW = 50
+"""Files for each of which the disk is waited for."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -47,18 +50,15 @@ class History:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._known: dict[int, tuple[int, Step]] = {}
 
     def steps(self) -> list[Step]:
         """All of them, the newest first."""
-        found = [(number, self._read(number)) for number in reversed(self._numbers())]
-        return [
-            Step(number, each["at"], each["what"], len(each["changes"]), each["undone"])
-            for number, each in found
-        ]  # fmt: skip
+        return [self._step(number) for number in reversed(self._numbers())]
 
     def version(self) -> int:
         """Counts up with everything that is saved or undone."""
-        return sum(1 + bool(self._read(number)["undone"]) for number in self._numbers())
+        return sum(1 + each.undone for each in self.steps())
 
     def save(self, texts: Mapping[Path, str], what: str) -> int:
         """Write these texts into these files; how many have changed. Raises DataError if one cannot be."""
@@ -71,9 +71,7 @@ class History:
                 return 0
             number = max(self._numbers(), default=0) + 1
             self._write(number, what, changes, undone=False)
-            for each in changes:
-                assert each.after is not None
-                files.write(each.file, each.after)
+            _write_all([(each.file, each.after) for each in changes])
         return len(changes)
 
     def undo(self) -> int:
@@ -89,13 +87,19 @@ class History:
             if odd:
                 what = f"changed by somebody else since, so nothing is taken back: {listed(odd, 5)}"
                 raise DataError(Problem("E-CAP-022", what, "", "change them by hand"))
-            for each in changes:
-                if each.before is None:
-                    files.unlink(each.file)
-                else:
-                    files.write(each.file, each.before)
+            _write_all([(each.file, each.before) for each in changes])
             self._write(number, told["what"], changes, undone=True, at=told["at"])
         return len(changes)
+
+    def _step(self, number: int) -> Step:
+        """Read once: what files held may be much."""
+        changed = self._path(number).stat().st_mtime_ns
+        kept = self._known.get(number)
+        if kept is None or kept[0] != changed:
+            told = self._read(number)
+            step = Step(number, told["at"], told["what"], len(told["changes"]), told["undone"])
+            kept = self._known[number] = changed, step
+        return kept[1]
 
     def _numbers(self) -> list[int]:
         try:
@@ -122,6 +126,18 @@ class History:
             ],
         }  # fmt: skip
         files.write(self._path(number), json.dumps(told, indent=1).encode())
+
+
+def _write_all(contents: Sequence[tuple[Path, bytes | None]]) -> None:
+    """Each file in one stroke. Of many, the disk is waited for once and not for each."""
+    few = len(contents) <= FEW or not hasattr(os, "sync")
+    for file, content in contents:
+        if content is None:
+            files.unlink(file)
+        else:
+            files.write(file, content, durable=few)
+    if not few:
+        os.sync()
 
 
 def _change(told: Mapping[str, str | None]) -> Change:

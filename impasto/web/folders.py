@@ -42,6 +42,7 @@ class Shelf:
         self._site = site
         self._file = site.state / "datasets.json"
         self._open: dict[str, Gallery] = {}
+        self._histories: dict[str, History] = {}
         self._turn = threading.Lock()
 
     def all(self) -> list[Folder]:
@@ -91,7 +92,9 @@ class Shelf:
 
     def history(self, folder: Folder) -> History:
         """What was saved into it."""
-        return History(self._site.state / "captions" / _key(folder))
+        with self._turn:
+            key = _key(folder)
+            return self._histories.setdefault(key, History(self._site.state / "captions" / key))
 
     def close(self) -> None:
         """Look no further."""

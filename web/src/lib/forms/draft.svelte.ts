@@ -8,6 +8,11 @@ import { all, find, nodes, ofKind, type Node } from './nodes';
 import { section, tables, type Json, type Section, type Table } from './shapes';
 
 const KEY = 'impasto-draft';
+
+/** The text of the run that is being written, as it was last seen whole; empty where there is none. */
+export const written = () => sessionStorage.getItem(KEY) ?? '';
+/** The run was started: the next one begins anew. */
+export const forgetWritten = () => sessionStorage.removeItem(KEY);
 const SYNC = 120;
 const PLAN = 350;
 
@@ -43,8 +48,7 @@ export class Draft {
     this.section = section(found.schema);
     this.standard = found.layout.standard;
     this.groups = found.layout.groups;
-    const kept = sessionStorage.getItem(KEY);
-    await this.load(kept ?? '');
+    await this.load(written());
   }
 
   /** Take a whole file. */
