@@ -31,6 +31,7 @@ from impasto.web.views_queue import Move
 
 _KEY = re.compile(r"[a-z_][a-z0-9_]*(\.[A-Za-z0-9_-]+)*")
 _MOST = 200
+_WATCHED, _PROMPTS = 60, 4
 
 
 def ask(live: Live, entry: Entry, kind: Asking) -> str:
@@ -114,13 +115,16 @@ def fork(live: Live, entry: Entry, at: int | None, laid_over: Mapping[str, Any],
 
 
 def quickstart(live: Live) -> Made:
-    """Put the built-in quickstart into the line, in a folder that is free."""
+    """Put the built-in quickstart into the line, in a folder that is free. It draws fewer pictures than on the command
+    line and more often: one wants to watch it learn."""
     root = live.site.of("runs")
     if not root:
         raise absent("quickstart")
     names = ("quickstart" if number == 1 else f"quickstart-{number}" for number in count(1))
     folder = next(path for name in names if not (path := root[0].path / name).exists())
-    return create(live, first.settings(folder))
+    usual = first.settings(folder)
+    shown = {"every_steps": _WATCHED, "prompts": usual.preview.prompts[:_PROMPTS]}
+    return create(live, usual.model_copy(update={"preview": usual.preview.model_copy(update=shown)}))
 
 
 def create(live: Live, config: RunConfig, *, lane: str | None = None, go: bool = True) -> Made:

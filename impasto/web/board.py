@@ -18,6 +18,8 @@ from impasto.web.views_queue import Queue
 
 PAUSE = 0.5
 """Seconds between two looks."""
+SLOW = 5.0
+"""Seconds between two tellings of the line if only the steps of its jobs have changed: runs tell those themselves."""
 KEPT = 1000
 """Changes that a page which was away can catch up with."""
 
@@ -34,6 +36,7 @@ class Board:
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=KEPT)
         self._told: dict[str, Summary] = {}
         self._line: Queue | None = None
+        self._lined = 0.0
         self._listeners = 0
         self._grown = asyncio.Condition()
 
@@ -92,9 +95,21 @@ class Board:
         ]
         told += [{"kind": "gone", "id": id} for id in self._told.keys() - now.keys()]
         line = self._queue()
-        if line != self._line:
+        if _is_news(line, self._line, time.monotonic() - self._lined):
+            self._line, self._lined = line, time.monotonic()
             told.append({"kind": "queue", "queue": line.model_dump()})
         if not self._told and len(told) > KEPT // 2:
             told = [{"kind": "sync"}]
-        self._told, self._line = now, line
+        self._told = now
         return [json.dumps(each, ensure_ascii=False, allow_nan=False).encode() for each in told]
+
+
+def _is_news(now: Queue, before: Queue | None, since: float) -> bool:
+    if before is None or now == before:
+        return before is None
+    return since > SLOW or _standing(now) != _standing(before)
+
+
+def _standing(line: Queue) -> Queue:
+    """The line without how far its jobs are."""
+    return line.model_copy(update={"jobs": [each.model_copy(update={"step": 0}) for each in line.jobs]})

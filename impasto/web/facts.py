@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ def inner(run: RunFolder, path: Path) -> Path | None:
         found = path.resolve(strict=True)
     except (OSError, RuntimeError, ValueError):
         return None
-    return found if found.is_relative_to(run.path) and found.is_file() else None
+    return found if found.is_relative_to(run.path) and os.path.isfile(found) else None
 
 
 def facts(run: RunFolder) -> Facts:

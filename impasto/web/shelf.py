@@ -82,7 +82,7 @@ class Shelf:
             if id not in self._entries:
                 self._find()
             entry = self._entries.get(id)
-            if entry is None or not entry.run.config.is_file():
+            if entry is None or not os.path.isfile(entry.run.config):
                 raise absent(id)
             self._refresh(entry, self._line.jobs_of(), now=time.time())
             return entry
@@ -144,7 +144,7 @@ class Shelf:
         if "checkpoints" in changed:
             entry.saved = _saved(run)
         if "control" in changed:
-            entry.asked = (run.control / "stop").exists()
+            entry.asked = os.path.exists(run.control / "stop")
         if changed or job is not None or not entry.read or _is_unsettled(entry):
             entry.shown = self._shown(entry, job, now)
         entry.read = True
@@ -172,7 +172,7 @@ class Shelf:
             file=told.file if entry.final else None, warnings=told.warnings, memory=told.memory,
             spark=list(told.spark) if trains else [], tags=list(entry.noted.tags), star=entry.noted.star,
             note=entry.noted.note, parent=parent, parent_step=facts.parent_step,
-            sweep=self._site.id_of(sweep, "runs") if (sweep / "sweep.toml").is_file() else None,
+            sweep=self._site.id_of(sweep, "runs") if os.path.isfile(sweep / "sweep.toml") else None,
             job=job.id if job is not None and job.state in ("queued", "running") else None,
         )  # fmt: skip
 
@@ -222,7 +222,7 @@ def _folders(top: Path, folder: Path, parts: tuple[str, ...]) -> Iterator[tuple[
             if not path.is_relative_to(top) or path == top:
                 continue
         here = (*parts, child.name)
-        if (path / "config.toml").is_file():
+        if os.path.isfile(path / "config.toml"):
             yield here, path
         elif len(here) < DEEP:
             yield from _folders(top, path, here)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-from tests.web.test_browser import AXE, CHROMIUM, HERE, SHOTS, Page
+from tests.web.driving import AXE, CHROMIUM, HERE, SHOTS, Page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 

@@ -245,6 +245,7 @@ def test_a_fork_names_nothing_outside_the_roots(client: TestClient, tmp_path: Pa
 def test_the_quickstart_is_put_into_the_line_by_one_request(client: TestClient, site: Site) -> None:
     found = client.post("/api/quickstart").json()
     assert found == {"id": "runs:quickstart:zorb", "job": 1}
+    assert len(client.get("/api/runs/runs:quickstart:zorb").json()["prompts"]) == 4
     assert listed(client)[found["id"]]["state"] == "queued"
     assert client.post("/api/quickstart").json()["id"] == "runs:quickstart-2:zorb"
     (job, _) = Queue(site.queue).jobs()

@@ -12,10 +12,11 @@ import pytest
 
 from impasto import events, lock
 from impasto.events import EventLog
-from impasto.web import shelf, stream
+from impasto.web import board, shelf, stream
 from impasto.web.live import Live
 from impasto.web.site import Site
 from impasto.web.stream import Tails
+from impasto.web.views_queue import Job, Queue
 from tests.web import made
 
 
@@ -160,6 +161,21 @@ def test_a_hundred_listeners_get_all_events_in_order(tmp_path: Path) -> None:
         assert not tails._tails, "nobody listens any more, so nobody looks"
 
     in_a_loop(test)
+
+
+def test_the_line_is_not_told_for_every_step() -> None:
+    job = Job(
+        id=1, state="running", reason="", lane=None, worker="cpu", runs=[], names=[], step=5, total=9, attempts=1,
+        added=0.0, changed=0.0, position=None,
+    )  # fmt: skip
+    line = Queue(lanes=[], jobs=[job], warning="")
+    further = line.model_copy(update={"jobs": [job.model_copy(update={"step": 6})]})
+    ended = line.model_copy(update={"jobs": [job.model_copy(update={"state": "done"})]})
+    assert board._is_news(line, None, 0.0)
+    assert not board._is_news(line, line, 99.0)
+    assert not board._is_news(further, line, 1.0)
+    assert board._is_news(further, line, 6.0)
+    assert board._is_news(ended, line, 0.0)
 
 
 def test_the_board_tells_what_changes(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
