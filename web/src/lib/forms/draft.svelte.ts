@@ -34,6 +34,8 @@ export class Draft {
   /** Why a value is what it is, from a preset or an import. */
   reasons = $state.raw<Record<string, string>>({});
 
+  /** Nothing was chosen yet: that is where one begins, not a mistake. */
+  blank = $derived(this.problems.length > 0 && this.problems.every((each) => each.code === 'E-CFG-027'));
   nodes = $derived(this.section ? nodes(this.section, this.document, undefined, this.effective) : []);
   axes = $derived.by<Axes>(() => {
     const found = at(this.document, 'sweep.axes');
