@@ -42,6 +42,8 @@ export class Draft {
     return isTable(found) ? (found as Axes) : {};
   });
 
+  past = $state.raw<string[]>([]);
+
   private syncing = new Later();
   private plans = new Later();
 
@@ -53,12 +55,22 @@ export class Draft {
     await this.load(written());
   }
 
-  /** Take a whole file. */
+  /** Take a whole file. What was there before can be brought back. */
   async load(toml: string, reasons: Record<string, string> = {}): Promise<void> {
+    if (this.toml.trim() && this.toml !== toml) this.past = [...this.past.slice(-20), this.toml];
     this.reasons = reasons;
     this.toml = toml;
     this.settled = false;
     await this.syncing.now((signal) => this.reads(signal));
+  }
+
+  /** Before the last whole file was taken. */
+  async back(): Promise<void> {
+    const toml = this.past.at(-1);
+    if (toml === undefined) return;
+    const past = this.past.slice(0, -1);
+    await this.load(toml);
+    this.past = past;
   }
 
   node(key: string): Node | undefined {
