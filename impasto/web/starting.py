@@ -46,10 +46,11 @@ def _named(config: RunConfig) -> RunConfig:
 
 
 def _probe(desk: Desk, config: RunConfig) -> Started:
-    file = desk.site.state / "chores" / "probe.toml"
+    file = desk.site.state / "chores" / f"probe-{settings.fingerprint(config)[:16]}.toml"
     files.make_folder(file.parent)
     files.write(file, settings.dump(config).encode())
-    chore = desk.chores.start(f"probe of {config.name}", ["plan", str(file), "--probe", "--json"])
+    chore = desk.chores.start(f"probe of {config.name}", ["plan", str(file), "--probe", "--json"],
+                               lambda _: files.try_to_remove(file))  # fmt: skip
     return Started(run_ids=[], jobs=[], sweep=None, chore=chore.id)
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -21,78 +17,27 @@ from PIL import Image
 from impasto import events
 from impasto.runs.folder import RunFolder
 from tests.web import made
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-HERE = Path(__file__).parents[2]
-SHOTS = HERE / "build" / "shots"
-AXE = HERE / "web" / "node_modules" / "axe-core" / "axe.min.js"
+from tests.web.driving import AXE, CHROMIUM, HERE, App, Page, chromium, served, shot, tab
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
-
-Page = Any
-"""Of playwright, which only this file knows; its types are not needed to read what is tested."""
-
-
-@dataclass(frozen=True)
-class App:
-    """A running `impasto ui`."""
-
-    address: str
-    """With the token."""
-    runs: Path
-
-    def at(self, path: str) -> str:
-        """The address of a page, for a tab that never was here."""
-        return f"{self.address}&to={quote(path, safe='')}"
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    home = tmp_path_factory.mktemp("home")
-    assert (HERE / "impasto/web/static/index.html").is_file(), "no pages: cd web && npm ci && npm run build"
-    (home / "pictures").mkdir()
-    command = [sys.executable, "-m", "impasto", "ui", "--no-browser", "--no-workers", "--port", "0"]
-    own = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "XDG_STATE_HOME": str(home / "state")}
-    with subprocess.Popen(
-        [*command, "--root", "pictures", "--runs", "runs"], cwd=home, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, **own, "PYTHONPATH": str(HERE)},
-    ) as server:  # fmt: skip
-        assert server.stdout is not None
-        found = re.search(r"http://\S+#token=\S+", server.stdout.readline())
-        assert found, "impasto ui printed no address"
-        yield App(found[0], home / "runs")
-        server.terminate()
+    with served(tmp_path_factory.mktemp("home"), "--no-workers") as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
-def page(browser: Any, app: App) -> Iterator[Page]:
-    """A fresh tab. What the page throws, or the policy refuses, fails the test."""
-    yield from _tab(browser, width=1280, height=860)
-
-
-def _tab(browser: Any, *, width: int, height: int, scheme: str = "light") -> Iterator[Page]:
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
-    )
-    context.set_default_timeout(20_000)
-    tab = context.new_page()
-    wrong: list[str] = []
-    tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("console", lambda message: wrong.append(_told(message)) if message.type == "error" else None)
-    tab.wrong = wrong
-    yield tab
-    context.close()
-    assert not wrong
+def page(browser: Any) -> Iterator[Page]:
+    with tab(browser) as fresh:
+        yield fresh
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +61,7 @@ def test_a_first_start_shows_a_run_after_one_click(page: Page, app: App) -> None
     page.goto(app.address)
     page.get_by_role("heading", name="Welcome").wait_for()
     assert "token" not in page.url
-    page.screenshot(path=_shot("welcome-light"))
+    page.screenshot(path=shot("welcome-light"))
     page.get_by_role("button", name="Run the quickstart").click()
     page.get_by_role("heading", name="zorb", level=1).wait_for()
     page.get_by_text("queued").first.wait_for()
@@ -239,8 +184,8 @@ def test_no_text_of_a_run_becomes_a_script(page: Page, app: App) -> None:
     page.keyboard.press("Enter")
     page.get_by_label("Note", exact=True).fill(" ".join(tries))
     page.keyboard.press("Tab")
-    for tab in ("Previews", "Checkpoints", "Settings", "Log"):
-        page.get_by_role("tab", name=tab).click()
+    for part in ("Previews", "Checkpoints", "Settings", "Log"):
+        page.get_by_role("tab", name=part).click()
         page.wait_for_timeout(100)
     page.get_by_label("Notes too").check()
     assert page.locator("ol[aria-label=Log] li").count() > 2 * len(tries)
@@ -317,13 +262,13 @@ def test_every_page_is_accessible_in_both_themes(browser: Any, app: App, anna: R
     # What is not colour is the same in both.
     rules = "{resultTypes: ['violations']}" if scheme == "light" else "{runOnly: ['color-contrast']}"
     found: dict[str, list[str]] = {}
-    for page in _tab(browser, width=1280, height=860, scheme=scheme):
+    with tab(browser, scheme=scheme) as page:
         page.goto(app.address)
         page.get_by_role("heading", level=1).wait_for()
         page.evaluate(axe)
         for name, path in PAGES.items():
             _show(page, path)
-            page.screenshot(path=_shot(f"{name}-{scheme}"))
+            page.screenshot(path=shot(f"{name}-{scheme}"))
             told = page.evaluate(f"axe.run({rules})")
             found[name] = [
                 f"{each['id']}: {each['nodes'][0]['html'][:120]}"
@@ -335,21 +280,17 @@ def test_every_page_is_accessible_in_both_themes(browser: Any, app: App, anna: R
 
 def test_every_page_fits_a_phone(browser: Any, app: App, anna: RunFolder) -> None:
     wide = {}
-    for page in _tab(browser, width=380, height=780):
+    with tab(browser, width=380, height=780) as page:
         page.goto(app.address)
         page.get_by_role("heading", level=1).wait_for()
         for name, path in PAGES.items():
             _show(page, path)
-            page.screenshot(path=_shot(f"{name}-phone"))
+            page.screenshot(path=shot(f"{name}-phone"))
             wide[name] = page.evaluate(
                 "[document.documentElement, document.querySelector('main')]"
                 ".some((box) => box.scrollWidth > box.clientWidth)"
             )
     assert [name for name, too_wide in wide.items() if too_wide] == []
-
-
-def _told(message: Any) -> str:
-    return f"{message.text} {message.location.get('url', '')}"
 
 
 def _show(page: Page, path: str) -> None:
@@ -358,8 +299,3 @@ def _show(page: Page, path: str) -> None:
     for _ in range(2):  # what came may ask for more
         page.wait_for_timeout(75)
         page.locator(".pending").wait_for(state="detached")
-
-
-def _shot(name: str) -> Path:
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    return SHOTS / f"{name}.png"

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-from tests.web.test_browser import AXE, CHROMIUM, HERE, SHOTS, Page
+from tests.web.driving import AXE, CHROMIUM, App, Page, chromium, served, shot, tab
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
@@ -27,55 +23,37 @@ KOHYA = (
 )
 
 
-@dataclass(frozen=True)
-class Desk:
-    """A running `impasto ui` with a small and a large folder of pictures."""
-
-    address: str
-    home: Path
-
-    def at(self, path: str) -> str:
-        """The address of a page, for a tab that never was here."""
-        return f"{self.address}&to={quote(path, safe='')}"
-
-
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    home = tmp_path_factory.mktemp("desk")
-    assert (HERE / "impasto/web/static/index.html").is_file(), "no pages: cd web && npm ci && npm run build"
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app with a small and a large folder of pictures, and nobody who trains."""
+    home = tmp_path_factory.mktemp("home")
     _folder(home / "pictures" / "anna", 6)
     _folder(home / "pictures" / "many", PICTURES)
-    command = [sys.executable, "-m", "impasto", "ui", "--no-browser", "--no-workers", "--port", "0"]
-    own = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "XDG_STATE_HOME": str(home / "state")}
-    with subprocess.Popen(
-        [*command, "--root", "pictures", "--runs", "runs"], cwd=home, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, **own, "PYTHONPATH": str(HERE)},
-    ) as server:  # fmt: skip
-        assert server.stdout is not None
-        found = re.search(r"http://\S+#token=\S+", server.stdout.readline())
-        assert found, "impasto ui printed no address"
-        yield Desk(found[0], home)
-        server.terminate()
+    with served(home, "--no-workers") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+def browser() -> Iterator[Any]:
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
-def page(chromium: Any) -> Iterator[Page]:
+def page(browser: Any) -> Iterator[Page]:
     """A fresh tab. What the page throws, or the policy refuses, fails the test."""
-    yield from _tab(chromium)
+    with tab(browser) as fresh:
+        yield fresh
 
 
-def test_a_folder_is_a_queued_run_after_five_clicks_at_most(page: Page, desk: Desk) -> None:
-    page.goto(desk.address)
+@pytest.fixture(scope="module")
+def pictures(app: App) -> Path:
+    """Where the folders are."""
+    return app.runs.parent / "pictures"
+
+
+def test_a_folder_is_a_queued_run_after_five_clicks_at_most(page: Page, app: App, pictures: Path) -> None:
+    page.goto(app.address)
     page.evaluate("window.clicks = 0; addEventListener('pointerdown', () => window.clicks++, true)")
     page.get_by_role("navigation", name="Pages").get_by_role("link", name="New run").click()
     page.locator("label.card", has_text="anna").click()
@@ -84,11 +62,11 @@ def test_a_folder_is_a_queued_run_after_five_clicks_at_most(page: Page, desk: De
     page.get_by_role("heading", name="anna", level=1).wait_for()
     page.get_by_text("queued").first.wait_for()
     assert page.evaluate("window.clicks") <= 5
-    assert str(desk.home / "pictures" / "anna") in (desk.home / "runs" / "anna" / "config.toml").read_text()
+    assert str(pictures / "anna") in (app.runs / "anna" / "config.toml").read_text()
 
 
-def test_form_and_file_follow_each_other_and_comments_stay(page: Page, desk: Desk) -> None:
-    page.goto(desk.at("/new?depth=everything"))
+def test_form_and_file_follow_each_other_and_comments_stay(page: Page, app: App) -> None:
+    page.goto(app.at("/new?depth=everything"))
     file = page.get_by_label("The settings as TOML")
     file.fill("# mine\n[adapter]\n# small\nrank = 8\n")
     page.get_by_label("Find a setting").fill("rank")
@@ -104,9 +82,9 @@ def test_form_and_file_follow_each_other_and_comments_stay(page: Page, desk: Des
     page.wait_for_function("(box) => !box.value.includes('rank')", arg=file.element_handle())
 
 
-def test_a_setting_becomes_an_axis_of_a_sweep_with_one_button(page: Page, desk: Desk) -> None:
-    folder = quote(str(desk.home / "pictures" / "anna"), safe="")
-    page.goto(desk.at(f"/new?depth=standard&data={folder}"))
+def test_a_setting_becomes_an_axis_of_a_sweep_with_one_button(page: Page, app: App, pictures: Path) -> None:
+    folder = quote(str(pictures / "anna"), safe="")
+    page.goto(app.at(f"/new?depth=standard&data={folder}"))
     page.get_by_role("button", name="Try several values of Learning rate", exact=True).click()
     assert page.get_by_label("Values of Learning rate in the sweep").input_value() == "5e-5; 1e-4; 2e-4"
     page.get_by_label("Values of Learning rate in the sweep").fill("1e-4; 3e-4")
@@ -120,8 +98,8 @@ def test_a_setting_becomes_an_axis_of_a_sweep_with_one_button(page: Page, desk: 
     assert page.locator("tbody tr:not(.gap)").count() == 2
 
 
-def test_a_kohya_file_is_taken_over_by_dropping_it(page: Page, desk: Desk) -> None:
-    page.goto(desk.at("/new"))
+def test_a_kohya_file_is_taken_over_by_dropping_it(page: Page, app: App) -> None:
+    page.goto(app.at("/new"))
     page.get_by_role("heading", name="Base model").wait_for()
     _drop(page, "kohya.json", KOHYA)
     report = page.get_by_role("dialog")
@@ -131,10 +109,10 @@ def test_a_kohya_file_is_taken_over_by_dropping_it(page: Page, desk: Desk) -> No
     assert page.get_by_label("Name", exact=True).last.input_value() == "from-kohya"
 
 
-def test_captions_of_2000_pictures_are_edited_saved_and_taken_back(page: Page, desk: Desk) -> None:
-    caption = desk.home / "pictures" / "many" / f"{PICTURES - 1:04}.txt"
+def test_captions_of_2000_pictures_are_edited_saved_and_taken_back(page: Page, app: App, pictures: Path) -> None:
+    caption = pictures / "many" / f"{PICTURES - 1:04}.txt"
     before = caption.read_text()
-    page.goto(desk.at("/datasets/many"))
+    page.goto(app.at("/datasets/many"))
     page.locator("#picture-0").wait_for()
     assert page.evaluate("document.querySelectorAll('*').length") < 1500, "only what is in view is in the page"
     page.get_by_role("listbox", name="Pictures").focus()
@@ -157,10 +135,10 @@ def test_captions_of_2000_pictures_are_edited_saved_and_taken_back(page: Page, d
     assert caption.read_text() == before
 
 
-def test_many_captions_change_after_a_preview_and_tags_narrow_the_grid(page: Page, desk: Desk) -> None:
-    first = desk.home / "pictures" / "many" / "0001.txt"
+def test_many_captions_change_after_a_preview_and_tags_narrow_the_grid(page: Page, app: App, pictures: Path) -> None:
+    first = pictures / "many" / "0001.txt"
     before = first.read_text()
-    page.goto(desk.at("/datasets/many"))
+    page.goto(app.at("/datasets/many"))
     page.get_by_role("button", name="tag 3", exact=False).first.wait_for()
     page.get_by_role("button", name="Change many").click()
     dialog = page.get_by_role("dialog")
@@ -189,22 +167,21 @@ STATES = {
 }
 
 
-def test_these_pages_are_accessible_in_both_themes_and_fit_a_phone(chromium: Any, desk: Desk) -> None:
+def test_these_pages_are_accessible_in_both_themes_and_fit_a_phone(browser: Any, app: App) -> None:
     axe = AXE.read_text("utf-8")
     found: dict[str, Any] = {}
     for scheme, width in (("light", 1440), ("dark", 1440), ("light", 380)):
-        for page in _tab(chromium, width=width, scheme=scheme):
-            page.goto(desk.address)
+        with tab(browser, width=width, scheme=scheme) as page:
+            page.goto(app.address)
             page.get_by_role("heading", level=1).wait_for()
             page.evaluate(axe)
             for name, path in STATES.items():
                 page.evaluate("(path) => { location.hash = path; }", path)
-                page.wait_for_function("document.querySelector('main h1') !== null")
-                page.wait_for_function(
-                    "!/Loading the|Looking (through|at)/.test(document.querySelector('main').innerText)"
-                )
+                heading = {"new": "New run", "datasets": "Datasets", "dataset": "many", "tools": "Tools"}
+                page.get_by_role("heading", level=1, name=heading[name.split("-")[0]]).wait_for()
+                page.get_by_text(re.compile("Loading the|Looking (through|at)")).first.wait_for(state="hidden")
                 page.wait_for_timeout(200)  # pictures and plans come after the heading
-                page.screenshot(path=_shot(f"{name}-{'phone' if width < 640 else scheme}"))
+                page.screenshot(path=shot(f"{name}-{'phone' if width < 640 else scheme}"))
                 if width < 640:
                     found[f"{name} is too wide"] = page.evaluate(
                         "[document.documentElement, document.querySelector('main')]"
@@ -237,28 +214,9 @@ def _png(at: int) -> bytes:
     return file.getvalue()
 
 
-def _tab(browser: Any, *, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
-    context = browser.new_context(
-        viewport={"width": width, "height": 860}, color_scheme=scheme, reduced_motion="reduce"
-    )
-    context.set_default_timeout(20_000)
-    tab = context.new_page()
-    wrong: list[str] = []
-    tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    yield tab
-    context.close()
-    assert not wrong
-
-
 def _drop(page: Page, name: str, text: str) -> None:
     transfer = page.evaluate_handle(
         "([name, text]) => { const all = new DataTransfer(); all.items.add(new File([text], name)); return all; }",
         [name, text],
     )
     page.dispatch_event("main h1", "drop", {"dataTransfer": transfer})
-
-
-def _shot(name: str) -> Path:
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    return SHOTS / f"{name}.png"

@@ -8,6 +8,11 @@ import { all, find, nodes, ofKind, type Node } from './nodes';
 import { section, tables, type Json, type Section, type Table } from './shapes';
 
 const KEY = 'impasto-draft';
+
+/** The text of the run that is being written, as it was last seen whole; empty where there is none. */
+export const written = () => sessionStorage.getItem(KEY) ?? '';
+/** The run was started: the next one begins anew. */
+export const forgetWritten = () => sessionStorage.removeItem(KEY);
 const SYNC = 120;
 const PLAN = 350;
 
@@ -29,11 +34,15 @@ export class Draft {
   /** Why a value is what it is, from a preset or an import. */
   reasons = $state.raw<Record<string, string>>({});
 
+  /** Nothing was chosen yet: that is where one begins, not a mistake. */
+  blank = $derived(this.problems.length > 0 && this.problems.every((each) => each.code === 'E-CFG-027'));
   nodes = $derived(this.section ? nodes(this.section, this.document, undefined, this.effective) : []);
   axes = $derived.by<Axes>(() => {
     const found = at(this.document, 'sweep.axes');
     return isTable(found) ? (found as Axes) : {};
   });
+
+  past = $state.raw<string[]>([]);
 
   private syncing = new Later();
   private plans = new Later();
@@ -43,16 +52,25 @@ export class Draft {
     this.section = section(found.schema);
     this.standard = found.layout.standard;
     this.groups = found.layout.groups;
-    const kept = sessionStorage.getItem(KEY);
-    await this.load(kept ?? '');
+    await this.load(written());
   }
 
-  /** Take a whole file. */
+  /** Take a whole file. What was there before can be brought back. */
   async load(toml: string, reasons: Record<string, string> = {}): Promise<void> {
+    if (this.toml.trim() && this.toml !== toml) this.past = [...this.past.slice(-20), this.toml];
     this.reasons = reasons;
     this.toml = toml;
     this.settled = false;
     await this.syncing.now((signal) => this.reads(signal));
+  }
+
+  /** Before the last whole file was taken. */
+  async back(): Promise<void> {
+    const toml = this.past.at(-1);
+    if (toml === undefined) return;
+    const past = this.past.slice(0, -1);
+    await this.load(toml);
+    this.past = past;
   }
 
   node(key: string): Node | undefined {

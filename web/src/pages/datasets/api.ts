@@ -76,7 +76,15 @@ export interface Trained {
   crop: { left: number; top: number; width: number; height: number };
   bucket: [number, number];
   scale: number;
+  /** Mirrored, half of the time. */
+  flip: boolean;
+  /** Another cut, or other colours, at each visit. */
+  by_dice: boolean;
+  /** The picture that is its mask. */
+  mask: string | null;
   caption: string;
+  /** The caption differs from visit to visit. */
+  changes: boolean;
   tokens: { text: string; cut: boolean }[];
   limit: number;
   base: string;
@@ -111,6 +119,8 @@ export const page = (id: string, asked: Asked, signal?: AbortSignal) => get<Page
 export const thumbnail = (id: string, pic: string, w = 256) => `${of(id)}/pictures/${part(pic)}?w=${w}`;
 export const index = (id: string) => get<Index>(`${of(id)}/tags`);
 export const trained = (id: string, pic: string, base: string, signal?: AbortSignal) => get<Trained>(`${of(id)}/pictures/${part(pic)}/as-trained`, { query: { base }, signal });
+/** The same with settings that are being written: their base, resolution, caption rules and masks. */
+export const trainedWith = (id: string, pic: string, toml: string, signal?: AbortSignal) => post<Trained>(`${of(id)}/as-trained`, { pic, toml }, { signal });
 export const save = (id: string, changes: Record<string, string>, version: number, what: string) =>
   put<{ saved: number; version: number }>(`${of(id)}/captions`, { changes, version, what });
 export const preview = (id: string, bulk: Bulk) => post<{ changes: Changes; count: number }>(`${of(id)}/captions/preview`, bulk);
