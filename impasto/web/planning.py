@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,7 @@ class Planning:
             if found is None or (found.ended and time.monotonic() - found.ended > FRESH):
                 found = self._begin(key, config)
             self._plans.move_to_end(key)
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, CancelledError):
             found.future.result(timeout=patience)
         return found
 

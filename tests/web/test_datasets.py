@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
@@ -234,3 +235,30 @@ def test_a_first_page_of_two_thousand_pictures_comes_quickly(client: TestClient,
     assert (page["count"], len(page["pictures"])) == (2000, 200)
     assert time.process_time() - begun < 3.0
     os.utime(folder / "0000.txt")
+
+
+NAMES = [
+    b"<img src=x onerror=alert(1)>.png",
+    b"\xff\xfe.png",
+    b"a b#?&.png",
+    "ﬀé\u202e.png".encode(),
+    b"$(id);'\".png",
+]
+
+
+def test_pictures_of_any_name_are_listed_shown_and_captioned(client: TestClient, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures" / "odd"
+    folder.mkdir()
+    for name in NAMES:
+        drawn(1, (64, 64)).save(os.path.join(os.fsencode(folder), name), "PNG")
+    found = get(client, "/datasets/odd")["pictures"]
+    assert len(found) == len(NAMES)
+    for each in found:
+        shown = client.get(f"/api/datasets/odd/pictures/{quote(each['id'], safe='')}?w=96")
+        assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp"), each["id"]
+    changes = {each["id"]: f"caption {at}" for at, each in enumerate(found)}
+    assert client.put("/api/datasets/odd/captions", json={"changes": changes}).json()["saved"] == len(NAMES)
+    told = {each["id"]: each["caption"] for each in get(client, "/datasets/odd")["pictures"]}
+    assert told == changes
+    assert client.post("/api/datasets/odd/undo").json()["undone"] == len(NAMES)
+    assert sorted(os.listdir(os.fsencode(folder))) == sorted(NAMES)
