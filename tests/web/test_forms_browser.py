@@ -152,6 +152,10 @@ def test_many_captions_change_after_a_preview_and_tags_narrow_the_grid(page: Pag
     page.get_by_role("button", name="Drop").click()
     page.get_by_role("button", name=re.compile("have no caption")).click()
     page.get_by_text("1 shown").wait_for()
+    page.get_by_role("button", name="Change many").click()
+    dialog.get_by_label("Add tags").fill("anna")
+    dialog.get_by_role("button", name="Preview").click()
+    dialog.get_by_text("1 caption changes").wait_for()  # that of the picture the filter left
 
 
 STATES = {

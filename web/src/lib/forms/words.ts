@@ -42,9 +42,10 @@ export function read(shape: Shape, text: string): Read {
     }
     default:
       try {
-        return { value: JSON.parse(plain) as Json };
+        const value = JSON.parse(plain) as Json;
+        return typeof value === 'object' && value !== null ? { value } : wrong(shape);
       } catch {
-        return { value: plain };
+        return wrong(shape);
       }
   }
 }
@@ -71,7 +72,7 @@ export function expected(shape: Shape): string {
     case 'either':
       return shape.options.map(expected).join(', or ');
     default:
-      return 'a value';
+      return 'a table in braces, as {"a name": [1, 2]}';
   }
 }
 

@@ -148,6 +148,17 @@ export class View {
     }
   }
 
+  /** The ids of all pictures that the filter leaves, those that did not come yet too. */
+  async filtered(): Promise<string[]> {
+    const most = 1000;
+    const found: string[] = [];
+    for (let offset = 0; offset < this.shown.length; offset += most) {
+      const page = await api.page(this.id, { offset, limit: most, query: this.query, tag: this.tag, issue: this.issue, sort: this.sort });
+      found.push(...page.pictures.map((each) => each.id));
+    }
+    return found;
+  }
+
   private page(chunk: number, signal: AbortSignal): Promise<Page> {
     return api.page(this.id, { offset: chunk * CHUNK, limit: CHUNK, query: this.query, tag: this.tag, issue: this.issue, sort: this.sort }, signal);
   }
