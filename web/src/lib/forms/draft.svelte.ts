@@ -61,7 +61,7 @@ export class Draft {
     this.reasons = reasons;
     this.toml = toml;
     this.settled = false;
-    await this.syncing.now((signal) => this.reads(signal));
+    await this.syncing.now((signal) => this.safely(signal, () => this.reads(signal)));
   }
 
   /** Before the last whole file was taken. */
@@ -136,13 +136,13 @@ export class Draft {
   change(document: Table): void {
     this.document = document;
     this.settled = false;
-    void this.syncing.soon(SYNC, (signal) => this.writes(signal));
+    void this.syncing.soon(SYNC, (signal) => this.safely(signal, () => this.writes(signal)));
   }
 
   type(toml: string): void {
     this.toml = toml;
     this.settled = false;
-    void this.syncing.soon(SYNC * 2, (signal) => this.reads(signal));
+    void this.syncing.soon(SYNC * 2, (signal) => this.safely(signal, () => this.reads(signal)));
   }
 
   /** Once form and text agree. */
@@ -166,6 +166,17 @@ export class Draft {
       const node = find(this.nodes, key);
       return !!node?.nullable && !!sectionOf(node.shape, node.said);
     });
+  }
+
+  /** What the server refuses as a whole is told where other problems are. */
+  private async safely(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (signal.aborted) throw error;
+      this.problems = asProblems(error);
+      this.settled = true;
+    }
   }
 
   private async writes(signal: AbortSignal): Promise<void> {
