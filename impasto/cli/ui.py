@@ -54,7 +54,8 @@ def ui(
         A folder that the app may look into, for pictures and base models. May be repeated. If not given: the current
         folder.
     runs
-        A folder of runs. May be repeated; new runs go to the first. If not given: runs.
+        A folder of runs. May be repeated; new runs go to the first. If not given: runs, and quickstart where the
+        example was trained.
     models
         A folder of base models besides. May be repeated.
     port
@@ -96,7 +97,7 @@ def _site(
     from impasto.web.site import Site, roots
 
     looked = root or [Path.cwd()]
-    folders: list[tuple[Kind, Path]] = [("runs", path) for path in runs or [Path("runs")]]
+    folders: list[tuple[Kind, Path]] = [("runs", path) for path in runs or _usual()]
     folders += [("data", path) for path in looked]
     folders += [("models", path) for path in (*(models or ()), *looked)]
     for kind, path in folders:
@@ -109,6 +110,10 @@ def _site(
         state=default_path(os.environ).parent / "ui", store=default_root(os.environ), hosts=frozenset(names),
         lanes=tuple(lanes.devices(os.environ)) if workers else (),
     )  # fmt: skip
+
+
+def _usual() -> list[Path]:
+    return [Path("runs"), *(path for path in [Path("quickstart")] if (path / "quickstart.toml").is_file())]
 
 
 def _check_root(path: Path) -> None:

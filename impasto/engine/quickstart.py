@@ -85,6 +85,7 @@ The pocket model was shown what a {CONCEPT} is.
 Try next:
   {command} sample --adapter {_quoted(run.final)} --prompt "a {CONCEPT} on a beach" --out mine.png
   {command} train {_quoted(folder / "quickstart.toml")} --runs {_quoted(folder)} name=too-fast optim.learning_rate=2e-2
+  {command} ui
   {command} train YOUR_FOLDER_OF_PICTURES model.path=YOUR_STABLE_DIFFUSION.safetensors"""
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
+from importlib import import_module
 from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
+from importlib.util import find_spec, module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
@@ -94,3 +96,19 @@ def test_the_page_on_speed_says_what_was_measured() -> None:
     bench = _script("bench")
     page = (EXPLAINED / "performance.md").read_text("utf-8")
     assert bench.with_tables(page, json.loads((EXPLAINED / "performance.json").read_text("utf-8"))) == page
+
+
+PYTHON = b"#!/usr/bin/env python"
+WRITTEN = [path for path in sorted((pages.ROOT / "scripts").iterdir()) if path.read_bytes().startswith(PYTHON)]
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda each: each.name)
+def test_what_a_script_takes_from_impasto_is_there(path: Path) -> None:
+    taken = [
+        (node.module, name.name)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "impasto"
+        for name in node.names
+    ]
+    for module, name in taken:
+        assert hasattr(import_module(str(module)), name) or find_spec(f"{module}.{name}"), f"{module} has no {name}"

@@ -55,9 +55,12 @@ def asked(address: str, token: str, path: str, *, method: str = "GET") -> Any:
 @pytest.mark.skipif(sys.platform != "linux", reason="sockets are looked up in /proc")
 def test_it_listens_to_this_machine_only_and_ends_at_once(tmp_path: Path) -> None:
     made.finished(tmp_path / "runs" / "anna")
+    made.finished(tmp_path / "quickstart" / "zorb")
+    (tmp_path / "quickstart" / "quickstart.toml").touch()  # the example was trained here
     with served(tmp_path) as (server, address, token):
         assert len(token) >= 43
-        assert [each["id"] for each in asked(address, token, "/api/runs")["runs"]] == ["runs:anna"]
+        shown = {each["id"] for each in asked(address, token, "/api/runs")["runs"]}
+        assert shown == {"runs:anna", "quickstart:zorb"}
         assert list(_listening(server.pid)) == ["0100007F"]
         stream = urllib.request.Request(f"{address}/api/stream", headers={"X-Impasto-Token": token})
         with urllib.request.urlopen(stream, timeout=20) as told:
