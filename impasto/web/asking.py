@@ -23,6 +23,7 @@ from impasto.runs.queue import ENDED, Job
 from impasto.settings.toml import literal
 from impasto.web import marks, reach
 from impasto.web.detail import can
+from impasto.web.line import runs_of
 from impasto.web.live import Live
 from impasto.web.problems import Refused, absent
 from impasto.web.shelf import Entry
@@ -73,7 +74,7 @@ def retry(live: Live, job: Job) -> None:
     if not queue.mark(job.id, "queued", "to be tried again", of=("failed", "stopped", "lost")):
         what = f"job {job.id} is {queue.job(job.id).state}"
         raise Refused(409, Problem("E-QUE-006", what, "", "only jobs that failed, stopped or were lost"))
-    for folder in job.folders:
+    for folder in runs_of(job):
         if (folder / "config.toml").is_file():
             marks.change(RunFolder(folder), {"asked": ""})
     live.workers.see_to()
@@ -161,7 +162,7 @@ def _lane_after(live: Live, run: RunFolder) -> str | None:
         return None
     job = live.line.queue.job(known.id)
     if job.state == "running":
-        if any(lock.holder(RunFolder(folder).lock) for folder in job.folders):
+        if any(lock.holder(RunFolder(folder).lock) for folder in runs_of(job)):
             what = "the runs that it trained with still train"
             raise Refused(409, Problem("E-WEB-008", what, run.name, "stop them too, or wait for their end"))
         live.line.queue.mark(job.id, "stopped", "it goes on as a job of its own", of=("running",))

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from impasto import lock
 from impasto.errors import UserError
+from impasto.runs import group
 from impasto.runs import worker as working
+from impasto.runs.folder import RunFolder
 from impasto.runs.queue import Job, Queue
 
 _TICK = 50_000_000
@@ -99,6 +101,12 @@ class Line:
             return
         self._trouble = ""
         newest = sorted(self._jobs, key=lambda each: each.id)
-        self._of = {Path(os.path.realpath(folder)): job for job in newest for folder in job.folders}
+        self._of = {Path(os.path.realpath(path)): job for job in newest for path in runs_of(job)}
         settled = time.time_ns() - status.st_mtime_ns > _TICK  # else it may change once more with the same stamp
         self._stamp = stamp if settled else None
+
+
+def runs_of(job: Job) -> list[Path]:
+    """The folders of all runs of a job."""
+    works = [group.at(folder) for folder in job.folders]
+    return [run.path for work in works for run in ([work] if isinstance(work, RunFolder) else work.runs())]

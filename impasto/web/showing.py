@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from impasto.runs import queue as line_of
-from impasto.runs.folder import RunFolder
 from impasto.web import views_queue as views
-from impasto.web.line import Line
+from impasto.web.line import Line, runs_of
 from impasto.web.lines import text
 from impasto.web.shelf import Shelf
 from impasto.web.site import Site
@@ -48,11 +47,12 @@ def _lanes(site: Site, line: Line, alive: Sequence[line_of.Job]) -> list[views.L
 
 
 def _job(job: line_of.Job, waiting: Sequence[int], shelf: Shelf, runs: dict[str, Summary]) -> views.Job:
-    ids = [shelf.id_of(folder) for folder in job.folders]
+    folders = runs_of(job)
+    ids = [shelf.id_of(folder) for folder in folders]
     known = [runs[id] for id in ids if id in runs]
     return views.Job(
         id=job.id, state=job.state, reason=text(job.reason), lane=job.lane, worker=job.worker,
-        runs=[id for id in ids if id is not None], names=[text(RunFolder(each).name) for each in job.folders],
+        runs=[id for id in ids if id is not None], names=[text(each.name) for each in folders],
         step=sum(each.step for each in known), total=sum(each.total for each in known), attempts=job.attempts,
         added=job.added, changed=job.changed, position=waiting.index(job.id) + 1 if job.id in waiting else None,
     )  # fmt: skip

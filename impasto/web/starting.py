@@ -55,18 +55,23 @@ def _probe(desk: Desk, config: RunConfig) -> Started:
 
 
 def _sweep(live: Live, draft: Draft, given: StartGiven) -> Started:
-    """A sweep's folder with all its runs in it, each a run like any other: so they are seen, moved and stopped."""
+    """A sweep's folder with all its runs in it, each a run like any other: so they are seen, moved and stopped. Runs
+    that are compared while they train are one job for each base."""
     plan = draft.plan
     assert plan is not None
-    if plan.sweep.halving is not None:
-        fix = "delete sweep.halving, or save the file and `impasto sweep` it"
-        raise Refused(422, Problem("E-WEB-022", "stopping runs early needs one process for all of them", "sweep", fix))
+    if plan.sweep.method == "optuna":
+        what, fix = "what it tries next follows from what it found", "save the file and `impasto sweep` it"
+        raise Refused(422, Problem("E-WEB-022", what, "sweep.method", fix))
     folder = SweepFolder.create(plan, list(draft.runs))
     paths = [RunFolder.create(run_folder(each.config), settings.dump(each.config), {}).path for each in draft.runs]
     ids = [live.shelf.id_of(path, patience=0.0) for path in paths]
     size = max(1, plan.sweep.side_by_side)
     jobs: list[int] = []
-    if given.go != "draft":
+    if given.go != "draft" and plan.sweep.halving is not None:
+        for each in folder.make_groups(folder.runs()):
+            each.begin()
+            jobs += asking.enqueue(live, [each.path], lane=given.lane)
+    elif given.go != "draft":
         for at in range(0, len(paths), size):
             jobs += asking.enqueue(live, paths[at : at + size], lane=given.lane, together=True)
     _hasten(live, jobs, given)

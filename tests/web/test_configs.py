@@ -160,6 +160,19 @@ def test_a_sweep_is_started_from_the_form(client: TestClient, pictures: Path) ->
     assert (run["state"], run["rank"], run["sweep"]) == ("queued", 4, "runs/anna-sweep")
 
 
+def test_runs_that_are_compared_while_they_train_are_one_job(client: TestClient, pictures: Path) -> None:
+    values = {"name": "anna", "data.sets.0.path": str(pictures), "sweep.axes": {"adapter.rank": [2, 4, 8, 16]},
+              "train.steps": 80, "validation.share": 0.4, "sweep.halving.keep": 1}  # fmt: skip
+    draft = post(client, "/configs/write", values=values)
+    assert draft["problems"] == []
+    told = post(client, "/configs/start", toml=draft["toml"], go="queue")
+    assert (len(told["run_ids"]), len(told["jobs"])) == (4, 1)
+    for id in told["run_ids"]:
+        assert client.get(f"/api/runs/{id}").json()["state"] == "queued"
+    (job,) = client.get("/api/queue").json()["jobs"]
+    assert job["runs"] == told["run_ids"]
+
+
 def test_settings_are_kept_as_a_recipe(client: TestClient) -> None:
     post(client, "/recipes", name="mine", toml="# x")
     assert [each["toml"] for each in client.get("/api/recipes").json()["recipes"]] == ["# x"]
