@@ -41,7 +41,8 @@ A mark such as Q-D19 names a behaviour of sd-scripts or kohya_ss that surprises,
 def page() -> str:
     """The whole page."""
     counts = ", ".join(f"{_count(verdict)} {verdict}" for verdict in get_args(Verdict))
-    lines = [INTRODUCTION, f"Of {len(rows())} options: {counts}. Absent are {share('absent'):.1%}.", ""]
+    missing = share("absent") + share("later")
+    lines = [INTRODUCTION, f"Of {len(rows())} options: {counts}. So {missing:.0%} are not here today.", ""]
     for group in dict.fromkeys(row.group for row in rows()):
         lines += [
             f"## {group}",

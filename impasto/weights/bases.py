@@ -97,7 +97,7 @@ def looked(base: str, config_path: Path | None = None) -> Base:
 
     Raises ModelFileError when it is none.
     """
-    card = _card(base, config_path)
+    card = card_of(base, config_path)
     for files in dict.fromkeys(card.files.values()):
         if eight_bits.spare(header.tensors(files)):
             what = "its weights are held in 8 bits with scales beside them, which cannot be changed or compared"
@@ -126,7 +126,8 @@ def _slots(card: Card, part: Part, module: nn.Module) -> Iterator[Slot]:
         yield Slot(part, name, tuple(value.shape), places, rows)
 
 
-def _card(base: str, config_path: Path | None) -> Card:
+def card_of(base: str, config_path: Path | None) -> Card:
+    """What the base says of itself, be it known or not what it predicts."""
     try:
         return detect.look(Model(path=base, config_path=config_path))
     except ModelFileError as error:

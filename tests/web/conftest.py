@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from impasto.web.app import create
 from impasto.web.site import Site, roots
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 TOKEN = "a-token-of-a-test-0123456789"
 HOST = "127.0.0.1:7861"
@@ -35,3 +39,21 @@ def client(site: Site) -> Iterator[TestClient]:
     headers = {"X-Impasto-Token": TOKEN, "Host": HOST}
     with TestClient(create(site), base_url=f"http://{HOST}", headers=headers) as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The system's Chromium."""
+    from tests.web.driving import chromium
+
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Page]:
+    """A fresh tab. What the page throws, or the policy refuses, fails the test."""
+    from tests.web.driving import tab
+
+    with tab(browser) as fresh:
+        yield fresh

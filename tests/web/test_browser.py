@@ -17,7 +17,7 @@ from PIL import Image
 from impasto import events
 from impasto.runs.folder import RunFolder
 from tests.web import made
-from tests.web.driving import AXE, CHROMIUM, HERE, App, Page, chromium, served, shot, tab
+from tests.web.driving import AXE, CHROMIUM, HERE, App, Page, served, shot, tab
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
@@ -26,18 +26,6 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium o
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     with served(tmp_path_factory.mktemp("home"), "--no-workers") as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Page]:
-    with tab(browser) as fresh:
-        yield fresh
 
 
 @pytest.fixture(scope="module")

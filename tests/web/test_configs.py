@@ -173,6 +173,16 @@ def test_runs_that_are_compared_while_they_train_are_one_job(client: TestClient,
     assert job["runs"] == told["run_ids"]
 
 
+def test_a_sweep_whose_points_are_not_known_ahead_is_for_the_command_line(client: TestClient, pictures: Path) -> None:
+    values = {"name": "anna", "data.sets.0.path": str(pictures),
+              "sweep.axes": {"optim.learning_rate": "1e-4..1e-3:log"},
+              "sweep.method": "optuna", "sweep.pick": 8, "validation.share": 0.4}  # fmt: skip
+    draft = post(client, "/configs/write", values=values)
+    told = post(client, "/configs/start", 422, toml=draft["toml"], go="queue")
+    assert [each["code"] for each in told["problems"]] == ["E-WEB-022"]
+    assert client.get("/api/queue").json()["jobs"] == []
+
+
 def test_settings_are_kept_as_a_recipe(client: TestClient) -> None:
     post(client, "/recipes", name="mine", toml="# x")
     assert [each["toml"] for each in client.get("/api/recipes").json()["recipes"]] == ["# x"]

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-from tests.web.driving import AXE, CHROMIUM, App, Page, chromium, served, shot, tab
+from tests.web.driving import AXE, CHROMIUM, App, Page, served, shot, tab
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
@@ -31,19 +31,6 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     _folder(home / "pictures" / "many", PICTURES)
     with served(home, "--no-workers") as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Page]:
-    """A fresh tab. What the page throws, or the policy refuses, fails the test."""
-    with tab(browser) as fresh:
-        yield fresh
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def layers(path: Path, described: Path | None = None) -> dict[str, Target]:
 
 def _flows(path: Path, described: Path | None) -> bool:
     """A family that learns a flow needs no word on what it predicts."""
-    return bases._card(str(path), described).prediction == "flow"
+    return bases.card_of(str(path), described).prediction == "flow"
 
 
 @torch.no_grad()
