@@ -138,6 +138,7 @@ class Shelf:
             entry.facts = facts(run)
         if changed & {"events", "held"}:
             entry.digest = digest.read(run.events, entry.digest)
+        if changed & {"events", "held", "file"}:
             entry.final = entry.digest.file is not None and inner(run, run.path / entry.digest.file) is not None
         if "marks" in changed:
             entry.noted = marks.read(run)
@@ -185,6 +186,7 @@ def _watched(run: RunFolder) -> Iterator[tuple[str, Path]]:
     yield "lock", run.lock
     yield "checkpoints", run.checkpoints
     yield "control", run.control
+    yield "file", run.final
 
 
 def _changed(entry: Entry, name: str, path: Path) -> bool:

@@ -30,7 +30,17 @@ def _looked_at_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def listed(client: TestClient) -> dict[str, dict[str, Any]]:
+    time.sleep(shelf.PATIENCE)  # the server looks by itself too, and may have done so before all was written
     return {each["id"]: each for each in client.get("/api/runs").json()["runs"]}
+
+
+def test_a_file_that_comes_or_goes_after_the_last_event_is_seen(client: TestClient, tmp_path: Path) -> None:
+    run = made.finished(tmp_path / "runs" / "anna")
+    assert listed(client)["runs:anna"]["file"] == "anna.safetensors"
+    run.final.rename(run.path / "elsewhere")
+    assert listed(client)["runs:anna"]["file"] is None
+    (run.path / "elsewhere").rename(run.final)
+    assert listed(client)["runs:anna"]["file"] == "anna.safetensors"
 
 
 def test_a_finished_run_is_told_in_a_line_of_the_table(client: TestClient, tmp_path: Path) -> None:
