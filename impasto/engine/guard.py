@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from impasto.engine import config as settings
 from impasto.engine.member import Member
 from impasto.events import Step, Warned
+from impasto.files import JSON
 
 IN_A_ROW, SHARE, WINDOW = 3, 0.01, 500
 """Steps without finite numbers that are too many: so many in a row, or this share of the last ones."""
@@ -30,6 +31,9 @@ LONGER, TOO_LONG = 10, 3.0
 
 QUIET = 200
 """Steps between two warnings of the same."""
+
+_KEPT = "good-"
+"""How the files of a state to come back to begin, in a checkpoint."""
 
 
 @dataclass
@@ -67,6 +71,26 @@ class Guard:
                 name: {key: value.detach().to("cpu", copy=True) for key, value in group.items()}
                 for name, group in member.tensors().items()
             }
+
+    def state(self) -> JSON:
+        """What a resume needs besides the state that is kept: for how long numbers have been missing."""
+        return {"skipped": [at for at, skipped in enumerate(reversed(self.skipped)) if skipped],
+                "seen": len(self.skipped), "good_at": self._good_at}  # fmt: skip
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The state to come back to, by file; nothing where the settings ask for none."""
+        return {_KEPT + name: group for name, group in self._good.items()}
+
+    def restore(self, state: object, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on from what a checkpoint holds; one of an earlier version holds nothing of it."""
+        if not isinstance(state, Mapping):
+            return
+        skipped = set(state["skipped"])
+        self.skipped = [at in skipped for at in reversed(range(state["seen"]))]
+        self._good_at = state["good_at"]
+        self._good = {
+            name.removeprefix(_KEPT): dict(group) for name, group in tensors.items() if name.startswith(_KEPT)
+        }
 
     def help(self, member: Member) -> str | None:
         """Do what the settings say against numbers that are none; returns what was done, None if nothing is left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,18 +38,20 @@ class Witness:
     compute: Compute
 
     def prove(
-        self, path: Path, member: Member, family: Family, riders: Riders, said: Said, adapter: Adapter | None = None
-    ) -> Proof:
+        self, path: Path, member: Member, family: Family, riders: Riders, said: Said, adapter: Adapter | None = None,
+        *, averaged: bool = True,
+    ) -> Proof:  # fmt: skip
         """Open `path` on a base that nobody rides on; raises ModelFileError when a layer is missing or the picture
         differs.
 
-        With a mounted `adapter`, the file is that one's in place of the member's own.
+        With a mounted `adapter`, the file is that one's in place of the member's own; without `averaged`, the file
+        holds the member's weights as they are now.
         """
         prover = Prover(
             self.card, device=self.compute.device, dtype=self.compute.dtype, model=self.model,
             fresh=partial(parts.twin, self.card, family.lending),
         )  # fmt: skip
-        with member.averaged():
+        with member.averaged() if averaged else nullcontext():
             reference = preview.draw(
                 family, self.compute, SCENE, self.card, riders=riders, adapter=adapter or member.adapter, said=said
             )

@@ -113,6 +113,7 @@ class Session:
             self.member.restore(found.step, found.tensors)
             halvings = found.state.get("halvings", 0)
             self.member.halvings = halvings if isinstance(halvings, int) else 0
+            self.guard.restore(found.state.get("guard"), found.tensors)
             self.ledger.restore(found.tensors.get("ledger"))
             self.gauge.curve.restore(found.state.get("measured"), found.tensors.get("best"))
             self._checkpointed = found.step
@@ -243,6 +244,8 @@ class Session:
             state["measured"] = curve.state()
         if curve.weights:
             tensors["best"] = curve.weights
+        state["guard"] = self.guard.state()
+        tensors |= self.guard.tensors()
         written = checkpoint.save(self.folder, step, tensors, state, keep=keep)
         self._checkpointed, self._saved_at = step, time.monotonic()
         self.tell(events.Saved(step=step, checkpoint=written.name))
@@ -274,12 +277,18 @@ class Session:
         untrained = self.folder.preview(0, 0)
         return plots.thumbnail(drawn[-1]) if drawn and drawn[-1] != untrained else None
 
-    def _prove(self, path: Path, trainer: Trainer, witness: Witness, adapter: Adapter | None = None) -> None:
+    def _prove(
+        self, path: Path, trainer: Trainer, witness: Witness, adapter: Adapter | None = None,
+        *, of_step: int | None = None,
+    ) -> None:  # fmt: skip
+        """`of_step`: the member shows its weights of that step."""
         self.tell(events.Phase(name="proof"))
-        proof = witness.prove(path, self.member, trainer.family, trainer.riders, self.source.said, adapter)
+        proof = witness.prove(
+            path, self.member, trainer.family, trainer.riders, self.source.said, adapter, averaged=of_step is None
+        )
         self.tell(
             events.Proven(
-                step=self.member.step, matched=proof.matched, expected=proof.expected,
+                step=self.member.step if of_step is None else of_step, matched=proof.matched, expected=proof.expected,
                 difference=proof.difference, reader=proof.reader,
             )
         )  # fmt: skip
@@ -329,7 +338,7 @@ class Session:
         self.checkpoint()
         self.export(self.folder.final, trainer, witness)
         self.export_ranks(trainer, witness, poll)
-        self.pick()
+        self.pick(trainer, witness)
         self.draw_curve()
         early = self.config.validation.patience if self.member.step < self.member.total else None
         self.tell(
@@ -338,7 +347,7 @@ class Session:
             )
         )
 
-    def pick(self) -> None:
+    def pick(self, trainer: Trainer, witness: Witness) -> None:
         """Write the adapter where held-out pictures had the lowest loss, and say which files are worth a try."""
         curve, run = self.gauge.curve, self.folder
         best = curve.best
@@ -346,6 +355,9 @@ class Session:
             facts = self.teller.facts(best.step, started=self._started, written=time.time())
             with self.member.showing(curve.weights):
                 self._write(run.best, self.member.adapter, metadata.build(self.config, facts))
+                self.tell(events.Saved(step=best.step, file=run.best.name))
+                if self.config.save.proof != "off" and best.step != self.member.step:
+                    self._prove(run.best, trainer, witness, of_step=best.step)
         saved = {run.step_of(each): each.relative_to(run.path) for each in run.adapters()}
         name = Path(run.best.name) if curve.weights else None
         found = pick.shortlist(curve, best=name, last=Path(run.final.name), saved=saved)

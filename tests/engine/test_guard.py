@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from impasto import events
+from impasto.engine import checkpoint
 from impasto.engine import config as settings
 from impasto.engine.guard import IN_A_ROW, TRIES, Guard
 from impasto.engine.member import Member
@@ -14,6 +15,7 @@ from impasto.engine.trainer import Trainer
 from impasto.errors import DivergedError, UserError
 from impasto.events import Step, Warned
 from impasto.weights import file
+from tests.engine import forks
 from tests.engine.test_validate import config, pictures, train
 
 assert pictures  # a fixture
@@ -84,6 +86,23 @@ def test_a_run_is_helped_on(tiny_base: Path, pictures: Path, broken: list[int], 
     rates = [each.rates["unet"] for each in log if isinstance(each, Step)]
     assert rates[6:] == [rate / 2 for rate in rates[4:6]]
     assert all(value.isfinite().all() for value in file.load(run.final)[0].values())
+
+
+@pytest.mark.parametrize("parting", [3, 4, 6])  # before, amid and behind the steps that are none
+def test_help_is_the_same_after_a_resume(tiny_base: Path, pictures: Path, broken: list[int], parting: int) -> None:
+    broken += [3, 4, 5]
+    guard = {"on_nonfinite": "roll_back", "remember_every": 2}
+    still = {"guard": guard, "validation": {"pictures": 0}}
+    (whole,) = train(config(tiny_base, pictures, "whole", train={"steps": 8}, **still))
+    train(config(tiny_base, pictures, "parts", train={"steps": parting}, **still))
+    (parts,) = train(config(tiny_base, pictures, "parts", train={"steps": 8}, **still))
+    one, other = (checkpoint.latest(each)[0] for each in (parts, whole))
+    assert one is not None
+    assert other is not None
+    assert one.state["guard"] == other.state["guard"]
+    assert one.tensors.keys() == other.tensors.keys() >= {"good-adapter", "good-optimizer"}
+    for name in other.tensors.keys() - {"ledger"}:  # which goes by quarters of all steps, as many as were asked for
+        assert forks.same(one.tensors[name], other.tensors[name]), name
 
 
 def test_without_a_word_three_such_steps_end_the_run(tiny_base: Path, pictures: Path, broken: list[int]) -> None:

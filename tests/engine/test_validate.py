@@ -12,7 +12,7 @@ from impasto import events
 from impasto.config import RunConfig
 from impasto.engine import checkpoint
 from impasto.errors import ConfigError
-from impasto.events import Finished, Noted, Picked, Validated
+from impasto.events import Finished, Noted, Picked, Proven, Validated
 from impasto.runs.folder import RunFolder
 from impasto.weights import file
 from tests.engine import forks
@@ -112,7 +112,7 @@ def test_the_lowest_is_kept_and_a_run_ends_when_nothing_better_comes(
     wild = {"learning_rate": 1.0}
     patient = {**MEASURE, "every_steps": 1, "patience": 2}
     settings = config(tiny_base, pictures, optim=wild, validation=patient, train={"steps": 12}, save={
-        **QUIET, "every_steps": 1, "layout": layout,
+        **QUIET, "every_steps": 1, "layout": layout, "proof": "final",
     })  # fmt: skip
     (run,) = train(settings)
     found = told(run)
@@ -120,6 +120,9 @@ def test_the_lowest_is_kept_and_a_run_ends_when_nothing_better_comes(
     assert found[-1].step == best.step + 2 < 12
     assert forks.same(file.load(run.best)[0], file.load(run.adapter(best.step))[0])
     assert not forks.same(file.load(run.best)[0], file.load(run.final)[0])
+    proven = {each.step: each for each in events.read(run.events) if isinstance(each, Proven)}
+    assert proven.keys() == {best.step, found[-1].step}  # the one to try first, too
+    assert all(each.matched == each.expected for each in proven.values())
     (picked,) = [each for each in events.read(run.events) if isinstance(each, Picked)]
     assert picked.candidates[0].file == "anna-best.safetensors"
     assert [each.recommended for each in picked.candidates] == [True, *[False] * (len(picked.candidates) - 1)]
