@@ -138,6 +138,8 @@ class Shelf:
             entry.facts = facts(run)
         if changed & {"events", "held"}:
             entry.digest = digest.read(run.events, entry.digest)
+        if entry.digest.file is not None and _changed(entry, "file", run.path / entry.digest.file):
+            changed |= {"file"}
         if changed & {"events", "held", "file"}:
             entry.final = entry.digest.file is not None and inner(run, run.path / entry.digest.file) is not None
         if "marks" in changed:
@@ -186,14 +188,13 @@ def _watched(run: RunFolder) -> Iterator[tuple[str, Path]]:
     yield "lock", run.lock
     yield "checkpoints", run.checkpoints
     yield "control", run.control
-    yield "file", run.final
 
 
 def _changed(entry: Entry, name: str, path: Path) -> bool:
     try:
         status = os.lstat(path)
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
-    except OSError:
+    except (OSError, ValueError):
         stamp = _NONE
     before = entry.stamps.get(name)
     entry.stamps[name] = stamp

@@ -30,7 +30,6 @@ def _looked_at_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def listed(client: TestClient) -> dict[str, dict[str, Any]]:
-    time.sleep(shelf.PATIENCE)  # the server looks by itself too, and may have done so before all was written
     return {each["id"]: each for each in client.get("/api/runs").json()["runs"]}
 
 
@@ -272,7 +271,7 @@ def test_five_hundred_runs_with_200_000_events_list_quickly(client: TestClient, 
             (copy / name).write_bytes((model / name).read_bytes())
     begun = time.process_time()
     while client.get("/api/runs").json()["reading"]:
-        assert time.process_time() - begun < 60
+        assert time.process_time() - begun < 20
     first = time.process_time()
     assert len(listed(client)) == 500
     assert time.process_time() - first < 1.0, "a look at runs that have not changed is quick"
