@@ -18,6 +18,7 @@ from impasto.measured import Candidate as Candidate
 from impasto.measured import Number as Number
 from impasto.measured import Picked as Picked
 from impasto.measured import Ranked as Ranked
+from impasto.measured import Spent as Spent
 from impasto.measured import Text, Told
 from impasto.measured import Validated as Validated
 
@@ -186,7 +187,7 @@ class Noted(Told):
 
 Event: TypeAlias = Annotated[
     Started | Phase | Step | Preview | Validated | Picked | Ranked | Saved | Proven | Warned | Resumed | Failed
-    | Dropped | Halted | Finished | Noted,
+    | Dropped | Halted | Finished | Noted | Spent,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

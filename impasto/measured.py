@@ -124,6 +124,25 @@ class Ranked(Told):
         return {rank: sum(values) / len(values) for rank, values in found.items() if values}
 
 
+class Spent(Told):
+    """What the time since the last such telling went into."""
+
+    kind: Literal["spent"] = "spent"
+    step: int
+    """Steps done."""
+    steps: int = 0
+    """Steps in this time; none in that before the first one."""
+    seconds: float
+    """All of the time."""
+    parts: dict[str, float]
+    """Seconds of each: scan, encode, load; data, forward, backward, update; validation, preview, save, proof; others
+    (of the fleet), other."""
+    pace: Number = None
+    """Seconds of a step."""
+    expected: Number = None
+    """Seconds of a step in earlier runs of the same kind on this machine."""
+
+
 def _mean(losses: Mapping[str, float | None]) -> float | None:
     found = [each for each in losses.values() if each is not None]
     return sum(found) / len(found) if found and len(found) == len(losses) else None

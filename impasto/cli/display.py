@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,10 @@ class Row:
     rates: dict[str, float] = field(default_factory=dict)
     pace: float | None = None
     """Seconds a step takes, smoothed."""
+    expected: float | None = None
+    """Seconds a step took in earlier runs of this kind."""
+    spent: dict[str, float] = field(default_factory=dict)
+    """Seconds of each part of the run, as far as told."""
     memory: int | None = None
     told_at: float = float("-inf")
 
@@ -76,11 +80,23 @@ class Row:
                 return event.text
             case events.Noted():
                 return event.text
+            case events.Spent():
+                return self._take_spent(event)
             case events.Finished():
                 self.step, self.phase = event.step, "finished"
                 early = f" early ({event.patience} measurements without a lower loss)," if event.patience else ""
-                return f"finished{early} {event.step} steps in {duration(event.seconds)}: {event.file}"
+                went = f"\n  time went into {shares(self.spent)}" if self.spent else ""
+                return f"finished{early} {event.step} steps in {duration(event.seconds)}: {event.file}{went}"
         return None
+
+    def _take_spent(self, event: events.Spent) -> str | None:
+        self.expected = event.expected
+        for part, seconds in event.parts.items():
+            self.spent[part] = self.spent.get(part, 0.0) + seconds
+        if event.steps or self.step >= self.total:
+            return None
+        usual = f"; a step took {event.expected:.3g} s in earlier runs of this kind" if event.expected else ""
+        return f"ready after {event.seconds:.1f} s: {seconds_of(event.parts)}{usual}"
 
     def _take_step(self, event: events.Step) -> None:
         self.step, self.rates, self.phase = event.step, event.rates, ""
@@ -99,12 +115,26 @@ class Row:
             parts.append(f"loss {number(self.loss)}")
         if self.pace:
             left = (self.total - self.step) * self.pace
-            parts += [f"{1 / self.pace:.3g} steps/s", *([f"{duration(left)} left"] if left > 0 else [])]
+            usual = f" (usual {1 / self.expected:.3g})" if self.expected else ""
+            parts += [f"{1 / self.pace:.3g} steps/s{usual}", *([f"{duration(left)} left"] if left > 0 else [])]
         if self.rates:
             parts.append("rate " + "/".join(f"{rate:.3g}" for rate in dict.fromkeys(self.rates.values())))
         if self.memory:
             parts.append(amount(self.memory))
         return "  ".join(parts)
+
+
+def shares(spent: Mapping[str, float]) -> str:
+    """Of the time, what went into which part, the most first; what is under one in a hundred is left out."""
+    whole = sum(spent.values())
+    ordered = sorted(spent.items(), key=lambda each: -each[1])
+    return ", ".join(f"{part} {seconds / whole:.0%}" for part, seconds in ordered if seconds >= 0.01 * whole)
+
+
+def seconds_of(spent: Mapping[str, float]) -> str:
+    """The seconds of each part, the most first; what is under a tenth is left out."""
+    ordered = sorted(spent.items(), key=lambda each: -each[1])
+    return ", ".join(f"{part} {seconds:.1f} s" for part, seconds in ordered if seconds >= 0.1)
 
 
 def measured(event: events.Validated) -> str:

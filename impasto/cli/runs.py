@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from impasto import events
-from impasto.cli.display import picked
+from impasto.cli.display import picked, seconds_of, shares
 from impasto.cli.text import amount, columns, number
 from impasto.config import RunConfig, differences, load
 from impasto.errors import ConfigError, Problem, UserError
-from impasto.events import Picked, Preview, Proven, Saved, Started, Step, Validated, Warned
+from impasto.events import Picked, Preview, Proven, Saved, Spent, Started, Step, Validated, Warned
 from impasto.files import JSON
 from impasto.runs import control
 from impasto.runs import ledger as ledgers
@@ -181,6 +182,7 @@ def _chapters(run: RunFolder, told: Sequence[events.Event]) -> list[tuple[str, l
     return [
         ("settings that differ from the defaults", _changed(run)),
         ("last losses", [f"step {each.step}: {number(each.loss)}" for each in told if isinstance(each, Step)][-5:]),
+        ("time", list(_times([each for each in told if isinstance(each, Spent)]))),
         ("validation", validation(list(events.measured(told).values()))),
         ("pictures to look at", _conspicuous(ledgers.read(run.ledger))),
         ("pick", [line for each in told if isinstance(each, Picked) for line in picked(each).splitlines()[1:]]),
@@ -200,6 +202,21 @@ def _changed(run: RunFolder) -> list[str]:
         return [str(problem) for problem in error.problems]
     changed = [(key, new) for key, _, new in differences(RunConfig(), config) if new is not None]
     return [f"{key} = {shown(new)}" for key, new in changed if not _is_default(key, new)]
+
+
+def _times(told: Sequence[Spent]) -> Iterator[str]:
+    """Where the time of all processes of a run went, and how long a step takes."""
+    if not told:
+        return
+    before, since = Counter[str](), Counter[str]()
+    for each in told:
+        (since if each.steps else before).update({part: round(1e6 * some) for part, some in each.parts.items()})
+    yield f"before the first step: {seconds_of({part: some / 1e6 for part, some in before.items()})}"
+    if since:
+        yield f"then: {shares(since)}"
+    if (last := next((each for each in reversed(told) if each.pace), None)) is not None and last.pace:
+        usual = f", {last.expected:.3g} s in earlier runs of this kind on this machine" if last.expected else ""
+        yield f"a step: {last.pace:.3g} s of late{usual}"
 
 
 def _is_default(key: str, value: object) -> bool:

@@ -58,7 +58,7 @@ def measure(trainer: Trainer, due: Sequence[Session], everyone: Sequence[Session
     for session, held, beside in zip(due, found[::2], found[1::2], strict=False):
         _take(session, held, beside)
     for session in everyone:  # nobody's steps took longer by it
-        session.wait_for(time.monotonic() - begun)
+        session.wait_for(time.monotonic() - begun, "validation")
 
 
 def _take(session: Session, held: dict[int, float], beside: dict[int, float]) -> None:

@@ -75,7 +75,7 @@ def advise(session: Session, store: Store, *, strict: bool) -> None:
 
     Raises ConfigError with `strict` and any advice.
     """
-    made = forecast(session.config, session.card, session.feed, store)
+    made = session.forecast = forecast(session.config, session.card, session.feed, store)
     session.tell(events.Noted(text=brief(made)))
     if strict and made.advice:
         raise ConfigError(*made.advice)

@@ -6,20 +6,26 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from impasto import events, files
 from impasto.adapters.adapter import Adapter
 from impasto.adapters.config import DyLora
 from impasto.adapters.dylora import DyLoraLayer, cut
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.plan import Plan
-from impasto.engine import validate
+from impasto.engine import plots, validate
 from impasto.engine.member import Member
 from impasto.engine.prepare import Source
 from impasto.engine.trainer import Trainer
 from impasto.weights.file import DTYPES
+
+if TYPE_CHECKING:
+    from impasto.engine.proving import Witness
+    from impasto.engine.session import Session
 
 PICTURES = 16
 """Training pictures that ranks are measured on where none are held out, at least: whole micro-batches of the start."""
@@ -29,6 +35,38 @@ def asked(config: RunConfig) -> tuple[int, ...]:
     """The ranks to cut the adapter to, the smallest first."""
     chosen = config.adapter
     return tuple(sorted(set(chosen.export_ranks))) if isinstance(chosen, DyLora) else ()
+
+
+def export(session: Session, trainer: Trainer, witness: Witness, poll: Callable[[], None]) -> None:
+    """Write a run's adapter cut to each rank that is asked for, and measure what each is worth."""
+    config, folder, member = session.config, session.folder, session.member
+    chosen = asked(config)
+    if not chosen:
+        return
+    most = whole(member.adapter)
+    smaller = [rank for rank in chosen if rank < most]
+    about = session.about(member.step)
+    for rank in smaller:
+        path = folder.final_of(rank)
+        with mounted(trainer, member, rank) as adapter:
+            session.write(path, adapter, noted(about, rank, adapter, folder.final))
+            session.tell(events.Saved(step=member.step, file=path.name))
+            if config.save.proof != "off":
+                session.prove(path, trainer, witness, adapter)
+    session.tell(events.Phase(name="ranks"))
+    found = losses(trainer, member, session.ranked_on, smaller, poll)
+    told = {str(rank): folder.final_of(rank).name for rank in smaller} | {str(most): folder.final.name}
+    event = events.Ranked(
+        step=member.step,
+        pictures="validation" if session.gauge.held else "training",
+        count=sum(len(batch.keys) for batch in session.ranked_on),
+        losses={rank: dict(each) for rank, each in found.items()},
+        files=told,
+    )
+    session.tell(event)
+    kept = {"pictures", "count", "losses", "files"}
+    folder.update_record({"ranks": event.model_dump(mode="json", include=kept)})
+    files.write(folder.ranks, plots.ranks(event.means(), title=config.name))
 
 
 def batches(source: Source, plan: Plan, total: int) -> list[Batch]:

@@ -36,6 +36,7 @@ from impasto.families import detect, hub
 from impasto.families.detect import Card
 from impasto.families.family import Family
 from impasto.families.names import T5
+from impasto.preflight import pace
 from impasto.store import Store, default_root
 from impasto.weights import layouts, starting
 from impasto.weights.merge import by_layer, merge_into_part, mergeable
@@ -198,11 +199,12 @@ class Fleet:
             [*session.gauge.held, *session.gauge.beside], validate.timesteps(session.member)
         )
         session.restore(saved)
-        session.begin()
+        session.begin(trainer.watch)
         trainer.add(session.member)
 
     def _train(self, trainer: Trainer, witness: Witness) -> None:
         poll = self._stop.poll
+        self._expect()
         try:
             untrained: dict[str, bytes] = {}
             for session in list(self._sessions):
@@ -223,6 +225,13 @@ class Fleet:
             for session in self._sessions:
                 session.interrupt(trainer)
             raise
+
+    def _expect(self) -> None:
+        """What a step takes is known from earlier runs of the same kind, as many side by side."""
+        kinds = [pace.kind(each.config, each.card, pixels=each.forecast.pixels) for each in self._sessions]
+        root, name = self._store.root, pace.together(kinds)
+        for session in self._sessions:
+            session.paces, session.spending.expected = (root, name), pace.known(root, name)
 
     def _judge(self, trainer: Trainer, poll: Callable[[], None]) -> None:
         """Let the umpire look at all of them between two steps, and take out whom it stops."""
@@ -269,6 +278,8 @@ class Fleet:
             self._sessions.remove(session)
             trainer.remove(session.member)
             session.member.close()
+            for other in self._sessions:
+                other.paces, other.spending.expected = None, None  # a smaller fleet is faster
 
 
 def _can_be_patient(session: Session) -> None:

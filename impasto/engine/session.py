@@ -22,11 +22,14 @@ from impasto.engine.measuring import Gauge
 from impasto.engine.member import Member
 from impasto.engine.prepare import Source
 from impasto.engine.proving import Witness
+from impasto.engine.spent import Spending, Stopwatch, during
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
 from impasto.errors import DivergedError, Problem, UserError
 from impasto.events import Event, EventLog
 from impasto.families.detect import Card
+from impasto.preflight import pace
+from impasto.preflight.report import Forecast
 from impasto.runs import control
 from impasto.runs.folder import RunFolder
 from impasto.weights import diffusers_layout, metadata
@@ -50,6 +53,7 @@ class Session:
     show: Show | None = None
     card: Card = field(init=False)
     feed: Feed = field(init=False)
+    forecast: Forecast = field(init=False)
     member: Member = field(init=False)
     source: Source = field(init=False)
     teller: Teller = field(init=False)
@@ -62,6 +66,10 @@ class Session:
     goes_back_to: int | None = field(init=False, default=None)
     """The step from which it goes on, where that is not its newest checkpoint: all of a sweep's fleet begin at one."""
 
+    spending: Spending = field(init=False, default_factory=Spending)
+    paces: tuple[Path, str] | None = field(init=False, default=None)
+    """Where it is kept how long a step takes, and the name of its kind of runs; None once that says nothing."""
+
     _started: float = field(default_factory=time.time, init=False)
     _clock: float = field(default_factory=time.monotonic, init=False)
     _saved_at: float = field(default_factory=time.monotonic, init=False)
@@ -72,6 +80,8 @@ class Session:
 
     def tell(self, event: Event) -> None:
         """Write an event, and show it to whoever watches."""
+        if isinstance(event, events.Phase) and self.spending.starting:
+            self.spending.turn(event.name)
         self.log.write(event)
         if self.show:
             self.show(self.folder.path, event)
@@ -119,11 +129,13 @@ class Session:
             self._checkpointed = found.step
             self.tell(events.Resumed(step=found.step))
 
-    def begin(self) -> None:
-        """The run is ready: say so."""
+    def begin(self, watch: Stopwatch) -> None:
+        """The run is ready: say so, and what that took."""
         step = self.member.step
         self.folder.update_record(self.teller.record())
         self.tell(events.Started(run=self.config.name, steps=self.member.total, resumed_from=step or None))
+        self.tell(self.spending.told(step, watch))
+        self.spending.begin(step, watch)
         self.touch_clock()
 
     # -- between two steps ---------------------------------------------------------------------------------------
@@ -160,6 +172,8 @@ class Session:
         for look in found.looks:
             self.ledger.add(look.step, look.key, look.t, look.loss)
         for done in found.steps:
+            if slow := self.spending.step(elapsed / len(found.steps)):
+                self.tell(events.Warned(code="W-SPD-002", text=slow))
             self.guard.skip(done.skipped)
             if done.step % self.config.output.log_every == 0 or done.step == self.member.total:
                 event = events.Step(
@@ -171,6 +185,8 @@ class Session:
                 for warning in self.guard.watch(event):
                     self.tell(warning)
         self.member.progress.clear(self.member.step)
+        if self.spending.due:
+            self.tell(self.spending.told(self.member.step, trainer.watch))
         self.touch_clock()
         self._stop_if_diverged(scaled=trainer.compute.scaled)
 
@@ -187,9 +203,10 @@ class Session:
         """What was done until now is not part of a step's time."""
         self._clock = time.monotonic()
 
-    def wait_for(self, seconds: float) -> None:
-        """Another run of the fleet was busy for so long: that is not part of a step's time either."""
+    def wait_for(self, seconds: float, part: str = "others") -> None:
+        """Something else than steps went on for so long: that is not part of a step's time either."""
         self._clock += seconds
+        self.spending.lend(seconds, part)
 
     # -- what can be due -----------------------------------------------------------------------------------------
 
@@ -206,6 +223,7 @@ class Session:
 
     # -- doing it ------------------------------------------------------------------------------------------------
 
+    @during("preview")
     def draw_previews(self, trainer: Trainer, poll: Poll, shared: dict[str, bytes] | None = None) -> None:
         """Draw every prompt. Too little memory for a preview is a warning, never the end of a training.
 
@@ -229,6 +247,7 @@ class Session:
             self.tell(events.Preview(step=self.member.step, file=path.name, prompt=number))
         self.touch_clock()
 
+    @during("save")
     def checkpoint(self) -> None:
         """Write all that a resume needs, once for a step."""
         if self._checkpointed == self.member.step:
@@ -251,19 +270,23 @@ class Session:
         self.tell(events.Saved(step=step, checkpoint=written.name))
         files.write(self.folder.ledger, json.dumps(self.ledger.page(step), indent=1).encode())
 
+    @during("save")
     def export(self, path: Path, trainer: Trainer, witness: Witness) -> None:
         """Write the adapter as a file to use and, as the settings say, prove that it loads and draws alike."""
         picture = self._thumbnail() if self.config.output.thumbnail else None
-        facts = self.teller.facts(self.member.step, started=self._started, written=time.time(), thumbnail=picture)
         with self.member.averaged():
-            about = metadata.build(self.config, facts)
-            self._write(path, self.member.adapter, about)
+            self.write(path, self.member.adapter, self.about(self.member.step, picture))
         self.tell(events.Saved(step=self.member.step, file=str(path.relative_to(self.folder.path))))
         if self.config.save.proof == "every" or (self.done and self.config.save.proof == "final"):
-            self._prove(path, trainer, witness)
+            self.prove(path, trainer, witness)
         self.touch_clock()
 
-    def _write(self, path: Path, adapter: Adapter, about: Mapping[str, str]) -> None:
+    def about(self, step: int, thumbnail: bytes | None = None) -> dict[str, str]:
+        """What a file of the adapter after `step` steps says of itself."""
+        facts = self.teller.facts(step, started=self._started, written=time.time(), thumbnail=thumbnail)
+        return metadata.build(self.config, facts)
+
+    def write(self, path: Path, adapter: Adapter, about: Mapping[str, str]) -> None:
         """Write an adapter in the layout that the settings say."""
         tensors, more = adapter.tensors(), dict[str, str]()
         if self.config.save.layout == "diffusers":
@@ -277,11 +300,12 @@ class Session:
         untrained = self.folder.preview(0, 0)
         return plots.thumbnail(drawn[-1]) if drawn and drawn[-1] != untrained else None
 
-    def _prove(
+    @during("proof")
+    def prove(
         self, path: Path, trainer: Trainer, witness: Witness, adapter: Adapter | None = None,
         *, of_step: int | None = None,
     ) -> None:  # fmt: skip
-        """`of_step`: the member shows its weights of that step."""
+        """Load a file again on a fresh base and compare; `of_step`: the member shows its weights of that step."""
         self.tell(events.Phase(name="proof"))
         proof = witness.prove(
             path, self.member, trainer.family, trainer.riders, self.source.said, adapter, averaged=of_step is None
@@ -301,45 +325,17 @@ class Session:
             for old in self.folder.adapters()[: -self.config.save.keep]:
                 files.unlink(old)
 
-    def export_ranks(self, trainer: Trainer, witness: Witness, poll: Poll) -> None:
-        """Write the adapter cut to each rank that is asked for, and measure what each is worth."""
-        chosen = ranks.asked(self.config)
-        if not chosen:
-            return
-        most = ranks.whole(self.member.adapter)
-        smaller = [rank for rank in chosen if rank < most]
-        facts = self.teller.facts(self.member.step, started=self._started, written=time.time())
-        about = metadata.build(self.config, facts)
-        for rank in smaller:
-            path = self.folder.final_of(rank)
-            with ranks.mounted(trainer, self.member, rank) as adapter:
-                noted = ranks.noted(about, rank, adapter, self.folder.final)
-                self._write(path, adapter, noted)
-                self.tell(events.Saved(step=self.member.step, file=path.name))
-                if self.config.save.proof != "off":
-                    self._prove(path, trainer, witness, adapter)
-        self.tell(events.Phase(name="ranks"))
-        found = ranks.losses(trainer, self.member, self.ranked_on, smaller, poll)
-        told = {str(rank): self.folder.final_of(rank).name for rank in smaller} | {str(most): self.folder.final.name}
-        event = events.Ranked(
-            step=self.member.step,
-            pictures="validation" if self.gauge.held else "training",
-            count=sum(len(batch.keys) for batch in self.ranked_on),
-            losses={rank: dict(each) for rank, each in found.items()},
-            files=told,
-        )
-        self.tell(event)
-        kept = {"pictures", "count", "losses", "files"}
-        self.folder.update_record({"ranks": event.model_dump(mode="json", include=kept)})
-        files.write(self.folder.ranks, plots.ranks(event.means(), title=self.config.name))
-
     def finish(self, trainer: Trainer, witness: Witness, poll: Poll) -> None:
         """Everything is trained: the last checkpoint, the file, the curve."""
         self.checkpoint()
         self.export(self.folder.final, trainer, witness)
-        self.export_ranks(trainer, witness, poll)
+        with self.spending.at("ranks"):
+            ranks.export(self, trainer, witness, poll)
         self.pick(trainer, witness)
         self.draw_curve()
+        self.tell(self.spending.told(self.member.step, trainer.watch))
+        if self.paces:
+            pace.add(*self.paces, self.spending.taken)
         early = self.config.validation.patience if self.member.step < self.member.total else None
         self.tell(
             events.Finished(
@@ -352,12 +348,11 @@ class Session:
         curve, run = self.gauge.curve, self.folder
         best = curve.best
         if best is not None and curve.weights:
-            facts = self.teller.facts(best.step, started=self._started, written=time.time())
             with self.member.showing(curve.weights):
-                self._write(run.best, self.member.adapter, metadata.build(self.config, facts))
+                self.write(run.best, self.member.adapter, self.about(best.step))
                 self.tell(events.Saved(step=best.step, file=run.best.name))
                 if self.config.save.proof != "off" and best.step != self.member.step:
-                    self._prove(run.best, trainer, witness, of_step=best.step)
+                    self.prove(run.best, trainer, witness, of_step=best.step)
         saved = {run.step_of(each): each.relative_to(run.path) for each in run.adapters()}
         name = Path(run.best.name) if curve.weights else None
         found = pick.shortlist(curve, best=name, last=Path(run.final.name), saved=saved)
@@ -366,6 +361,7 @@ class Session:
             self.tell(event)
             run.update_record({"picked": event.model_dump(mode="json", include={"candidates"})["candidates"]})
 
+    @during("save")
     def draw_curve(self) -> None:
         """The loss of every step as a picture, and what was measured."""
         told = events.history(self.log.read())
@@ -381,6 +377,7 @@ class Session:
             self.report(trainer)
             if self.member.step:
                 self.checkpoint()
+            self.tell(self.spending.told(self.member.step, trainer.watch))
         except UserError as error:
             self.fail(error)
 

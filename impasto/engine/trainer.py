@@ -14,6 +14,7 @@ from impasto.engine.device import Compute
 from impasto.engine.member import Look, Member
 from impasto.engine.packing import Part, join, lay_out, packs
 from impasto.engine.prior import with_answers
+from impasto.engine.spent import Stopwatch
 from impasto.errors import ModelFileError, OutOfMemory, Problem, UserError
 from impasto.families.family import Family
 
@@ -26,6 +27,7 @@ class Trainer:
         self.compute = compute
         self.riders = Riders(family.targets())
         self.members: list[Member] = []
+        self.watch = Stopwatch(compute.device)
         self.rows = rows
         """Examples in a forward pass, at most; 0: no limit."""
         self._checked = False
@@ -45,7 +47,8 @@ class Trainer:
 
         Parts are values: after out-of-memory the same ones run in smaller packs, with the same result.
         """
-        parts, failed = self._draw_all()
+        with self.watch.at("data"):
+            parts, failed = self._draw_all()
         while True:
             try:
                 losses, looks = self._forward_backward(parts)
@@ -55,8 +58,9 @@ class Trainer:
             for member in self.members:  # out of the except block, where the traceback still holds the memory
                 member.optimizer.zero_grad()
         self._every_target_fired()
-        for member, loss in losses.items():
-            member.update(loss, looks[member])
+        with self.watch.at("update"):
+            for member, loss in losses.items():
+                member.update(loss, looks[member])
         return failed
 
     def _draw_all(self) -> tuple[list[Part], dict[Member, UserError]]:
@@ -83,17 +87,20 @@ class Trainer:
         x, t, cond = join(pack)
         pack = with_answers(pack, self.family, self.compute, x, t, cond)  # before anybody rides
         with self.riders.routed(routes):  # held through backward: checkpointed blocks run again there
-            with self.compute.autocast():
-                predicted = self.family.predict(x, t, cond)  # the frozen base, once, for everybody
-            each = [
-                part.member.objective.loss(
-                    predicted[route.start : route.stop], part.noised, part.batch.weight, part.batch.mask
-                )
-                for part, route in zip(pack, routes, strict=True)
-            ]
-            losses = torch.stack([some.mean() * part.share for part, some in zip(pack, each, strict=True)])
-            scales = torch.stack([part.member.loss_scale() for part in pack])
-            (losses * scales).sum().backward()  # type: ignore[no-untyped-call]
+            with self.watch.at("forward"):
+                with self.compute.autocast():
+                    predicted = self.family.predict(x, t, cond)  # the frozen base, once, for everybody
+                each = [
+                    part.member.objective.loss(
+                        predicted[route.start : route.stop], part.noised, part.batch.weight, part.batch.mask
+                    )
+                    for part, route in zip(pack, routes, strict=True)
+                ]
+                losses = torch.stack([some.mean() * part.share for part, some in zip(pack, each, strict=True)])
+                scales = torch.stack([part.member.loss_scale() for part in pack])
+                whole = (losses * scales).sum()
+            with self.watch.at("backward"):
+                whole.backward()  # type: ignore[no-untyped-call]
         return [some.detach() for some in each]
 
     def _every_target_fired(self) -> None:

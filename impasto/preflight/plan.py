@@ -19,7 +19,7 @@ from impasto.errors import ModelFileError
 from impasto.families import detect
 from impasto.families.card import Card
 from impasto.optim.schedules import warmup_steps
-from impasto.preflight import estimate, lint
+from impasto.preflight import estimate, lint, pace
 from impasto.preflight.report import (
     BucketPlan,
     Cache,
@@ -41,6 +41,9 @@ SMALL = 500_000_000
 
 ENLARGED, LOST = 1.05, 0.1
 
+WITHIN = 0.2
+"""How far runs of one kind lie from each other, by other work of the machine."""
+
 
 def plan(config: RunConfig, store: Store, progress: Progress | None = None) -> Forecast:
     """Everything about a run before it starts. Raises UserError as a run would."""
@@ -60,9 +63,11 @@ def forecast(config: RunConfig, card: Card, feed: Feed, store: Store) -> Forecas
     largest = max((each.width * each.height for each in buckets), default=card.resolution**2)
     visits = sum(len(micro.visits) * micro.bucket.area for micro in feed.plan.epoch(0))
     batch = max(pool.batch_size for pool in feed.plan.pools)
-    numbers, memory, seconds = _takes(
-        config, card, area=largest, batch=batch, pixels=visits / steps.per_epoch * steps.total
-    )
+    pixels = visits / steps.per_epoch
+    numbers, memory, seconds = _takes(config, card, area=largest, batch=batch, pixels=pixels * steps.total)
+    seen = pace.known(store.root, pace.kind(config, card, pixels=pixels))
+    if seen is not None:
+        seconds = Range(seen * steps.total / (1 + WITHIN), seen * steps.total * (1 + WITHIN), "earlier")
     made = Forecast(
         name=config.name,
         base=card.name,
@@ -76,6 +81,7 @@ def forecast(config: RunConfig, card: Card, feed: Feed, store: Store) -> Forecas
         words=words(config.data, learnt, card, config.model),
         memory=memory,
         seconds=seconds,
+        pixels=round(pixels),
         to_fetch=card.to_fetch,
     )
     return replace(made, advice=tuple(lint.advice(lint.Facts(config, card, feed, made))))

@@ -205,7 +205,8 @@ class Range:
 
     low: float
     high: float
-    basis: Literal["measured", "calibrated", "uncalibrated"]
+    basis: Literal["measured", "earlier", "calibrated", "uncalibrated"]
+    """`measured` now; `earlier`: in runs of the same kind on this machine."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,9 @@ class Forecast:
 
     seconds: Range | None
     """Of all steps, without encoding, previews and saves."""
+
+    pixels: int = 0
+    """Of a step, in the mean."""
 
     to_fetch: int = 0
     """Bytes of the base that are not here yet, and are fetched from the hub first."""

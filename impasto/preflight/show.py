@@ -134,6 +134,7 @@ def _basis(found: Range) -> str:
         "uncalibrated": " (a rough estimate, not measured on this machine: --probe measures)",
         "calibrated": " (estimated)",
         "measured": " (measured by --probe)",
+        "earlier": " (as earlier runs of this kind took on this machine)",
     }[found.basis]
 
 

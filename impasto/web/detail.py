@@ -48,6 +48,8 @@ def detail(entry: Entry, tape: Tape, all_runs: Sequence[Entry]) -> Detail:
         tree=_tree(entry, all_runs),
         machine=_machine(run),
         similarity=_similarity(run),
+        spent=dict(sorted(entry.digest.spent.items(), key=lambda each: -each[1])),
+        expected=entry.digest.expected,
         problems=problems,
         events=tape.mark.lines,
         can=can(entry.shown),

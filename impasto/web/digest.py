@@ -19,6 +19,8 @@ RECENT = 20
 SPARK = 48
 """Points of the small curve, at most."""
 SOME = 8
+_PARTS = 32
+"""Parts of a run's time, at most."""
 _STEP = b'"kind":"step"'
 _BEFORE = ("scan", "load", "encode")
 """Phases before the first step of a process."""
@@ -48,6 +50,10 @@ class Digest:
     file: str | None = None
     warnings: int = 0
     memory: int | None = None
+    spent: dict[str, float] = field(default_factory=dict)
+    """Seconds of each part of the run."""
+    expected: float | None = None
+    """Seconds a step took in earlier runs of this kind on this machine."""
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     spark: list[float] = field(default_factory=list)
@@ -142,6 +148,11 @@ class Digest:
                 found = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
                 best = next((each for each in found if each.get("recommended")), found[0] if found else {})
                 self.recommended = text(best.get("file")) or None
+            case "spent":
+                self.expected = number(event.get("expected"))
+                parts = event.get("parts")
+                for part, seconds in list(parts.items())[:_PARTS] if isinstance(parts, dict) else ():
+                    self.spent[part] = self.spent.get(part, 0.0) + (number(seconds) or 0.0)
             case _:
                 pass
 

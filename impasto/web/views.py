@@ -187,6 +187,10 @@ class Detail(Summary):
     machine: dict[str, str]
     """What it computed on, by its record."""
     similarity: dict[str, float]
+    spent: dict[str, float]
+    """Seconds of each part of its time, of all its processes, by what was last told."""
+    expected: float | None
+    """Seconds a step took in earlier runs of this kind on this machine."""
     problems: list[str]
     """What is wrong with its settings, if they cannot be read."""
     events: int

@@ -109,3 +109,18 @@ def test_numbers_are_short() -> None:
     assert [amount(size) for size in (0, 999, 44_500, 3e9, 5e13)] == ["0 B", "999 B", "44.5 KB", "3 GB", "50 TB"]
     assert [duration(seconds) for seconds in (0, 65, 3725, float("inf"))] == ["0:00", "1:05", "1:02:05", "0:00"]
     assert columns(["a", "long"], [["wider", "x"], ["", ""]]) == "a      long\nwider  x\n"
+
+
+def test_where_the_time_went_is_told_at_the_start_and_at_the_end() -> None:
+    row = Row("anna")
+    row.take(events.Started(run="anna", steps=9))
+    start = events.Spent(step=0, seconds=4.25, parts={"scan": 0.05, "load": 3.0, "encode": 1.2}, expected=0.5)
+    assert (
+        row.take(start) == "ready after 4.2 s: load 3.0 s, encode 1.2 s; a step took 0.5 s in earlier runs of this kind"
+    )
+    row.take(step(1))
+    assert row.take(events.Spent(step=8, steps=8, seconds=10.0, parts={"forward": 8.0}, expected=0.5)) is None
+    assert "10 steps/s (usual 2)" in row.line()
+    finished = row.take(events.Finished(step=9, seconds=75.0, file="a.safetensors"))
+    assert finished is not None
+    assert finished.splitlines()[1] == "  time went into forward 65%, load 24%, encode 10%"

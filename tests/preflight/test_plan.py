@@ -113,13 +113,18 @@ def test_a_run_does_what_was_planned(seed: int, root: Path, tmp_path: Path, tiny
     told: list[Event] = []
     (folder,) = run.train([config], cache=tmp_path / "cache", show=lambda _, event: told.append(event))
     assert [each.step for each in told if isinstance(each, events.Step)] == list(range(1, made.steps.total + 1))
-    assert tuple(each.step for each in told if isinstance(each, events.Saved) and each.file) == made.steps.saves
+    saved = [each for each in told if isinstance(each, events.Saved) and each.file and "-best." not in each.file]
+    assert tuple(each.step for each in saved) == made.steps.saves
     assert tuple(each.step for each in told if isinstance(each, events.Preview)) == made.steps.previews
     accepted = json.loads((folder / "record.json").read_text())["advice"]["accepted"]
     assert accepted == [each.code for each in made.advice]
     assert {each.code for each in told if isinstance(each, events.Warned)} >= set(accepted)
     after = plan(config, Store(tmp_path / "cache"))
     assert (made.cache.cached, after.cache.cached) == (0, after.cache.pictures)
+    assert made.seconds is None or made.seconds.basis == "uncalibrated"
+    if made.steps.total > 3:  # the first steps of a process say nothing
+        assert after.seconds is not None
+        assert after.seconds.basis == "earlier"
 
 
 def test_planning_imports_no_torch_and_speaks_json(root: Path, tmp_path: Path) -> None:
