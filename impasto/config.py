@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from impasto.adapters.config import Adapter, Lora
 from impasto.data.config import Data
-from impasto.engine.config import Device, Guard, Output, Preview, Save, Train, Validation
+from impasto.engine.config import Device, Guard, Output, Preview, Save, Scores, Train, Validation
 from impasto.errors import ConfigError
 from impasto.families.config import Model
 from impasto.objectives.config import Objective
@@ -65,6 +65,9 @@ class RunConfig(Section):
 
     validation: Validation = Validation()
     """The loss on held-out pictures."""
+
+    scores: Scores = Scores()
+    """Files scored by what they draw."""
 
     guard: Guard = Guard()
     """What happens when numbers go wrong."""

@@ -21,6 +21,7 @@ from impasto.measured import Ranked as Ranked
 from impasto.measured import Spent as Spent
 from impasto.measured import Text, Told
 from impasto.measured import Validated as Validated
+from impasto.measured import scored as scored
 
 Clock = Callable[[], float]
 

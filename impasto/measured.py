@@ -91,6 +91,8 @@ class Candidate(Section):
     """Mean loss of the held-out pictures at each timestep."""
     training: dict[str, Number]
     """The same of as many training pictures."""
+    scores: dict[str, Number] = Field(default_factory=dict)
+    """How it draws, where `scores.trigger` asks for it: `similarity`, `leak`, `diversity`, `copies`, `match`."""
 
 
 class Picked(Told):
@@ -141,6 +143,14 @@ class Spent(Told):
     """Seconds of a step."""
     expected: Number = None
     """Seconds of a step in earlier runs of the same kind on this machine."""
+
+
+def scored(scores: Mapping[str, float | None]) -> str:
+    """What a file draws, each score by itself."""
+    words = {"similarity": "like the pictures", "leak": "leaks", "diversity": "variety", "copies": "copies"}
+    parts = [f"{text} {value:.0%}" for name, text in words.items() if (value := scores.get(name)) is not None]
+    match = scores.get("match")
+    return ", ".join([*parts, *([] if match is None else [f"fit to words {match:+.3f}"])])
 
 
 def _mean(losses: Mapping[str, float | None]) -> float | None:

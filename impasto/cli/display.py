@@ -152,7 +152,10 @@ def picked(event: events.Picked) -> str:
         seen = events.Validated(step=each.measured_at, losses=each.losses, training=each.training)
         lines.append(f"{'* ' if each.recommended else '  '}{each.file} (step {each.step}): {each.reason}")
         when = "" if each.measured_at == each.step else f", at step {each.measured_at}"
-        lines.append(f"    {measured(seen)}{when}")
+        if seen.losses or seen.training:
+            lines.append(f"    {measured(seen)}{when}")
+        if each.scores:
+            lines.append(f"    drawn: {events.scored(each.scores)}")
     return "\n".join(lines)
 
 

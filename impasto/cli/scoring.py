@@ -19,10 +19,10 @@ from impasto.cli.runs import RUNS, found
 from impasto.cli.text import columns
 from impasto.data import pixels
 from impasto.engine.config import Prompt
+from impasto.engine.scores import Drawn, Probes, Scores, probes, scores
 from impasto.errors import ConfigError, Problem
 from impasto.experiments import lineup
 from impasto.experiments import scoring as plan
-from impasto.experiments.scores import Drawn, Scores, agreement, scores
 from impasto.files import write
 from impasto.store import Store, default_root
 
@@ -77,12 +77,13 @@ def score(
         raise ConfigError(Problem("E-CLI-001", "nothing to score is named", "command line", fix))
     rows = lineup.rows(what, (), lambda name: found(name, runs))
     prompts = lineup.columns(rows, prompt or (), whole(seeds), lambda each: each)
-    asked = plan.probes(prompts, trigger, instead)
+    asked = probes(prompts, trigger, instead)
     learned = plan.pictures(rows, pictures)
     from impasto.engine import device as devices
     from impasto.engine.cells import Cell, draw
     from impasto.engine.config import Device
     from impasto.engine.features import encoder as opened
+    from impasto.engine.scored import fit
 
     base = lineup.base_of(rows, model)
     by = opened(encoder, devices.choose(Device(name=device), base).device)
@@ -91,7 +92,7 @@ def score(
     drawn = dict(zip(cells, draw(base, cells, Store(default_root(os.environ)), progress, device), strict=True))
     training = by.pictures([_loaded(path) for path in learned])
     seen = [_features(row, asked, drawn, by, Cell) for row in rows]
-    fits = [_fit(each, by) for each in seen]
+    fits = [fit(each, by) for each in seen]
     table = {
         row.label: scores(own, seen[0], training, fit, fits[0])
         for row, own, fit in zip(rows[1:], seen[1:], fits[1:], strict=True)
@@ -106,7 +107,7 @@ def score(
         write(json, writing.dumps(told, indent=2, ensure_ascii=False).encode())
 
 
-def _features(row: lineup.Row, asked: plan.Probes, drawn: Mapping[Cell, bytes], by: Encoder, cell: type[Cell]) -> Drawn:
+def _features(row: lineup.Row, asked: Probes, drawn: Mapping[Cell, bytes], by: Encoder, cell: type[Cell]) -> Drawn:
     def of(prompts: Sequence[Prompt]) -> dict[str, Features]:
         found: dict[str, list[Image.Image]] = {}
         for each in prompts:
@@ -114,15 +115,6 @@ def _features(row: lineup.Row, asked: plan.Probes, drawn: Mapping[Cell, bytes], 
         return {text: by.pictures(some) for text, some in found.items()}
 
     return Drawn(of(asked.with_trigger), of(asked.without))
-
-
-def _fit(drawn: Drawn, by: Encoder) -> float | None:
-    """How well pictures fit their words, where the encoder reads words."""
-    if by.words is None:
-        return None
-    texts = list(drawn.with_trigger)
-    read = by.words(texts)
-    return agreement(drawn.with_trigger, {text: read[at : at + 1] for at, text in enumerate(texts)})
 
 
 def _shown(table: Mapping[str, Scores], encoder: str, count: int) -> str:

@@ -54,6 +54,7 @@ RULES: dict[str, tuple[Verdict, str]] = {
     "preview": ("applied", "it holds from here on"),
     "validation.share": ("allowed by name", "other pictures are learnt from here on"),
     "validation": ("applied", "it holds from here on"),
+    "scores": ("applied", "it holds from here on"),
     "guard": ("applied", "it holds from here on"),
     "output": ("applied", "it holds from here on"),
     "device": ("applied", "the same numbers, to rounding, on other hardware"),

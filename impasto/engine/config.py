@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -161,6 +162,50 @@ class Validation(Section):
         return self.bins if self.timesteps is None else len(self.timesteps)
 
 
+class Scores(Section):
+    """The files worth a try, scored at the end by pictures they draw: how like the training pictures, what leaks into
+    other words, how varied, how much is copied."""
+
+    trigger: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """The word or words that call the concept, as in the captions. With it the files on the shortlist are scored, and
+    one that draws as well and copies or leaks less is recommended before others. Unset: nothing is scored."""
+
+    instead: str = ""
+    """What stands in the trigger's place to see what leaks, as the class: person, dog."""
+
+    prompts: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """What to draw, each with the trigger in it. Empty: the texts of `preview.prompts` that name it, or the trigger
+    alone."""
+
+    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=32)] = (1, 2)
+    """The noises each prompt is drawn from, with and without the trigger. Variety needs two or more."""
+
+    steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Denoising steps of each picture."""
+
+    encoder: str | None = None
+    """What pictures are compared by: a folder or hub id of CLIP, SigLIP or DINO. Unset: form and colour, which is
+    always there and coarse."""
+
+    pictures: PositiveInt = 64
+    """Training pictures that are compared with, at most."""
+
+    def called_by(self, text: str) -> bool:
+        """Whether a text has the trigger in it."""
+        return self.trigger is not None and word(self.trigger).search(text) is not None
+
+    @model_validator(mode="after")
+    def _names_the_trigger(self) -> Scores:
+        if self.trigger is None and (self.prompts or self.instead or self.encoder):
+            raise ValueError("without scores.trigger nothing is scored; give the word that calls the concept")
+        for text in self.prompts:
+            if self.trigger is not None and not self.called_by(text):
+                raise ValueError(
+                    f"the prompt {text!r} has no {self.trigger!r} in it; put it in, or leave the prompt out"
+                )
+        return self
+
+
 class Guard(Section):
     """What happens when numbers go wrong."""
 
@@ -233,3 +278,8 @@ class Device(Section):
 
     threads: NaturalInt = 0
     """Processor threads. 0: as many as PyTorch takes. A resume is bit-exact with the same number."""
+
+
+def word(trigger: str) -> re.Pattern[str]:
+    """Finds the trigger in a text, as a word of its own, however it is written."""
+    return re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)

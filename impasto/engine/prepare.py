@@ -33,6 +33,7 @@ from impasto.engine.device import Compute
 from impasto.engine.portions import of_one_size, portions
 from impasto.engine.preview import texts_of
 from impasto.engine.proving import SCENE
+from impasto.engine.scores import drawn
 from impasto.errors import DataError, Problem
 from impasto.events import Event
 from impasto.families.config import Merged
@@ -178,7 +179,7 @@ class Source:
 
     def _prompts(self) -> Iterator[str]:
         """What previews and proofs say."""
-        for prompt in (*self._config.preview.prompts, *([SCENE] if self._config.save.proof != "off" else [])):
+        for prompt in (*drawn(self._config), *([SCENE] if self._config.save.proof != "off" else [])):
             yield from texts_of(prompt, self._card)
 
     def _say_rescued(self, tell: Tell) -> None:

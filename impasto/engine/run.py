@@ -21,7 +21,7 @@ from impasto import adapters, events, families, objectives, optim
 from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
-from impasto.engine import device, opening, pick, prepare, ranks, validate
+from impasto.engine import device, opening, pick, prepare, ranks, scored, validate
 from impasto.engine.device import Compute
 from impasto.engine.ledger import Ledger
 from impasto.engine.measuring import Gauge, measure
@@ -163,6 +163,7 @@ class Fleet:
         for session in self._sessions:  # before any picture is encoded: what does not go with this base is refused
             objectives.build(session.config.objective, family.process, session.config.train.seed)
             _has_layers(session.config, family)
+            scored.ready(session.config)
             session.source = prepare.Source(session.config, session.feed, card, family, compute, self._store)
         prepare.fill([(session.source, session.tell) for session in self._sessions])
         for session in self._sessions:

@@ -15,7 +15,7 @@ from impasto.adapters.adapter import Adapter
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.feed import Feed
-from impasto.engine import checkpoint, pick, plots, preview, ranks, reading
+from impasto.engine import checkpoint, pick, plots, preview, ranks, reading, scored
 from impasto.engine.guard import Guard
 from impasto.engine.ledger import Ledger
 from impasto.engine.measuring import Gauge
@@ -331,7 +331,7 @@ class Session:
         self.export(self.folder.final, trainer, witness)
         with self.spending.at("ranks"):
             ranks.export(self, trainer, witness, poll)
-        self.pick(trainer, witness)
+        self.pick(trainer, witness, poll)
         self.draw_curve()
         self.tell(self.spending.told(self.member.step, trainer.watch))
         if self.paces:
@@ -343,7 +343,7 @@ class Session:
             )
         )
 
-    def pick(self, trainer: Trainer, witness: Witness) -> None:
+    def pick(self, trainer: Trainer, witness: Witness, poll: Poll) -> None:
         """Write the adapter where held-out pictures had the lowest loss, and say which files are worth a try."""
         curve, run = self.gauge.curve, self.folder
         best = curve.best
@@ -356,6 +356,9 @@ class Session:
         saved = {run.step_of(each): each.relative_to(run.path) for each in run.adapters()}
         name = Path(run.best.name) if curve.weights else None
         found = pick.shortlist(curve, best=name, last=Path(run.final.name), saved=saved)
+        if self.config.scores.trigger is not None:
+            with self.spending.at("scores"):
+                found = scored.score(self, trainer, scored.states(self, found), poll)
         if found:
             event = events.Picked(step=self.member.step, candidates=tuple(found))
             self.tell(event)

@@ -130,6 +130,14 @@ def _no_trigger(facts: Facts) -> Iterator[Said]:
         )
 
 
+def _unknown_trigger(facts: Facts) -> Iterator[Said]:
+    asked, data = facts.config.scores, facts.config.data
+    said = (f"{data.captions_of(data.sets[each.set]).prefix} {each.caption}" for each in facts.learnt)
+    if asked.trigger is not None and facts.learnt and not any(map(asked.called_by, said)):
+        what = f"no caption has {asked.trigger!r} in it, so what it draws says nothing of what is learnt"
+        yield "scores.trigger", what, "the word that the captions call it by"
+
+
 def _one_caption(facts: Facts) -> Iterator[Said]:
     if facts.words.captions >= 10 and facts.words.different == 1 and not facts.words.empty:
         what = f"all {facts.words.captions} pictures have one caption: background and pose become part of the subject"
@@ -379,4 +387,7 @@ RULES = (
     Rule("A-423", "sets of very unequal share",
          "Looks decide what is learnt.",
          _one_eats_all),
+    Rule("A-424", "a trigger that no caption has",
+         "Pictures drawn with a word that was never read are pictures of the base.",
+         _unknown_trigger),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from impasto import config as settings
 from impasto.config import RunConfig
 from impasto.errors import UserError
+from impasto.measured import scored
 from impasto.runs import ledger
 from impasto.runs.folder import RunFolder
 from impasto.web.digest import mean
@@ -135,8 +136,17 @@ def _checkpoints(run: RunFolder, tape: Tape) -> Iterator[Checkpoint]:
             expected=whole(proof.get("expected")) if proof else None,
             picked=found is not None,
             recommended=bool(found and found.get("recommended")),
-            reasons=[text(found.get("reason"))] if found else [],
+            reasons=list(_reasons(found)) if found else [],
         )
+
+
+def _reasons(picked: Mapping[str, Any]) -> Iterator[str]:
+    """What speaks for a file, and what it draws where that was scored."""
+    yield text(picked.get("reason"))
+    told = picked.get("scores")
+    scores = {name: number(value) for name, value in told.items()} if isinstance(told, dict) else {}
+    if scores and (words := scored(scores)):
+        yield f"drawn: {words}"
 
 
 def _steps(run: RunFolder) -> set[int]:

@@ -116,6 +116,7 @@ CASES = [
     Case("A-421", ("data.workers=64",), ("data.workers=1",)),
     Case("A-422", ("data.sets.1.path=$class", "data.sets.1.weight=0.0"), ("data.sets.1.path=$class",)),
     Case("A-423", ("data.sets.1.path=$class", "data.sets.1.repeats=50"), ("data.sets.1.path=$class",)),
+    Case("A-424", ("scores.trigger=ohw",), ("scores.trigger=OHWX",)),
     Case("A-501", ("objective.noise.offset.strength=0.05", "objective.noise.pyramid.iterations=6"),
          ("objective.noise.offset.strength=0.05",)),
     Case("A-502", ("objective.noise.offset.strength=0.3",), ("objective.noise.offset.strength=0.1",)),

@@ -6,11 +6,16 @@ with scores of the same encoder only. Pure arithmetic: features in, numbers out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from impasto.config import RunConfig
+from impasto.engine.config import Prompt, word
+from impasto.errors import ConfigError, Problem
 
 Features = NDArray[np.float64]
 """[N, F], each row of length 1."""
@@ -20,6 +25,49 @@ NEAREST = 3
 
 CLOSE = 0.95
 """A drawn picture is a copy if it is closer to a training picture than this share of them is to its own neighbour."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What is drawn to score an adapter: prompts with the trigger, and the same without it."""
+
+    with_trigger: tuple[Prompt, ...]
+    without: tuple[Prompt, ...]
+
+
+def probes(prompts: Sequence[Prompt], trigger: str | None, instead: str) -> Probes:
+    """The prompts that name the trigger, and their twins with `instead` in its place; without a trigger no twins.
+
+    Raises ConfigError if no prompt names it.
+    """
+    if trigger is None:
+        return Probes(tuple(prompts), ())
+    calls = word(trigger)
+    found = [each for each in prompts if calls.search(each.text)]
+    if not found:
+        fix = f'--prompt "a picture of {trigger}"'
+        raise ConfigError(Problem("E-SCO-002", f"no prompt has the word {trigger}", "command line --trigger", fix))
+    twins = (each.model_copy(update={"text": _tidy(calls.sub(instead, each.text))}) for each in found)
+    return Probes(tuple(found), tuple(dict.fromkeys(twins)))
+
+
+def probes_of(config: RunConfig) -> Probes:
+    """What a run's files are scored by; nothing where it names no trigger."""
+    asked = config.scores
+    if asked.trigger is None:
+        return Probes((), ())
+    shown = [each.text for each in config.preview.prompts]
+    texts = asked.prompts or tuple(dict.fromkeys(text for text in shown if asked.called_by(text)))
+    drawn = [
+        Prompt(text=text, seed=seed, steps=asked.steps) for text in texts or (asked.trigger,) for seed in asked.seeds
+    ]
+    return probes(drawn, asked.trigger, asked.instead)
+
+
+def drawn(config: RunConfig) -> tuple[Prompt, ...]:
+    """All that a run draws: its previews, and what its files are scored by."""
+    asked = probes_of(config)
+    return (*config.preview.prompts, *asked.with_trigger, *asked.without)
 
 
 @dataclass(frozen=True)
@@ -117,3 +165,8 @@ def _ratio(own: float | None, base: float | None) -> float | None:
 def _all(by_prompt: Mapping[str, Features]) -> Features:
     rows: Sequence[Features] = list(by_prompt.values())
     return np.concatenate(rows)
+
+
+def _tidy(text: str) -> str:
+    """Without the gaps that a word leaves."""
+    return re.sub(r"\s+([,.])", r"\1", re.sub(r"\s{2,}", " ", text)).strip(" ,")

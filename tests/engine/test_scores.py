@@ -13,9 +13,8 @@ from PIL import Image, ImageDraw
 from impasto.__main__ import main
 from impasto.engine.config import Prompt
 from impasto.engine.features import Features, encoder, plain, unit
+from impasto.engine.scores import Drawn, agreement, copies, likeness, probes, scores
 from impasto.errors import ConfigError, ModelFileError
-from impasto.experiments.scores import Drawn, agreement, copies, likeness, scores
-from impasto.experiments.scoring import probes
 from impasto.families import tiny
 from tests.engine import forks
 
