@@ -122,6 +122,35 @@ def test_captions_of_2000_pictures_are_edited_saved_and_taken_back(page: Page, a
     assert caption.read_text() == before
 
 
+def test_captions_that_were_not_saved_outlive_a_reload(page: Page, app: App, pictures: Path) -> None:
+    files = [pictures / "many" / f"{at:04}.txt" for at in (1, 2)]
+    before = [each.read_text() for each in files]
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    page.goto(app.at("/datasets/many"))
+    for at in (1, 2):
+        page.locator(f"#picture-{at}").click()
+        page.get_by_role("heading", name=f"{at:04}.png").wait_for()
+        page.get_by_label("Caption", exact=True).fill(f"anna, unsaved {at}")
+    page.reload()
+    assert asked == ["beforeunload"], "leaving is warned of"
+    page.get_by_text("2 captions were changed here just now and not saved").wait_for()
+    page.screenshot(path=shot("dataset-unsaved"))
+    page.get_by_role("button", name="Take them up").click()
+    page.get_by_text("2 captions changed", exact=True).wait_for()
+    page.locator("#picture-2").click()
+    assert page.get_by_label("Caption", exact=True).input_value() == "anna, unsaved 2"
+    assert [each.read_text() for each in files] == before, "files are changed by Save only"
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("2 captions are saved").wait_for()
+    assert files[1].read_text().strip() == "anna, unsaved 2"
+    page.reload()
+    page.locator("#picture-0").wait_for()
+    assert page.get_by_text("and not saved").count() == 0
+    for file, text in zip(files, before, strict=True):
+        file.write_text(text)
+
+
 def test_many_captions_change_after_a_preview_and_tags_narrow_the_grid(page: Page, app: App, pictures: Path) -> None:
     first = pictures / "many" / "0001.txt"
     before = first.read_text()
