@@ -169,9 +169,10 @@ def as_trained(picture: Picture, gallery: Gallery, config: RunConfig) -> AsTrain
     seen, data = gallery.seen(picture), config.data
     if seen.size is None:
         raise Refused(422, Problem("E-WEB-026", seen.fault or "it cannot be read", picture.id, "see its issues"))
-    if away := planning.elsewhere(config):
+    config, away = planning.at_hand(config)
+    if away:
         raise Refused(422, *away)
-    card = detect.look(config.model)
+    card = detect.look(config.model, heads=True)
     own = _set_of(data, gallery.root)
     rules, augment = data.captions_of(own), data.augment_of(own)
     placed = buckets.layout(data, seen.size, data.resolution_of(own, (card.resolution, card.resolution)), card.step)
