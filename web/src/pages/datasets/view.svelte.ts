@@ -34,6 +34,8 @@ export class View {
   shown = $state.raw<(Pic | undefined)[]>([]);
   at = $state(0);
   saving = $state(false);
+  /** Rises when other pictures are shown: the present one is brought into view. */
+  turns = $state(0);
   /** Changes that a page before this one did not save, until one has said what becomes of them. */
   found = $state.raw<drafts.Draft | null>(null);
   readonly edits: SvelteMap<string, string>;
@@ -66,6 +68,7 @@ export class View {
       this.shown = shown;
       this.at = Math.min(place, Math.max(0, head.total - 1));
       if (place >= CHUNK) this.need(place, place);
+      this.turns++;
     } catch (error) {
       if (!signal.aborted) this.problems = asProblems(error);
     }
