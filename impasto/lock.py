@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ from impasto.errors import LockedError, Problem
 _PATIENCE = 0.5
 """Seconds to try for: somebody may be looking at the lock (see `holder`) for an instant."""
 
+BEAT = 2.0
+"""Seconds between two signs of life of a holder that gives any: it touches the file."""
+
 
 class Holder(NamedTuple):
     """Who holds a lock. The system knows that it is held; the names are what the holder wrote down."""
@@ -28,17 +32,25 @@ class Holder(NamedTuple):
     pid: int
     host: str
     since: str
+    beat: float = 0.0
+    """Seconds between its signs of life; 0 if it gives none."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.since}" if self.pid else "another process"
 
 
 class Lock:
-    """A lock on a file, for a `with` block or until `release()`."""
+    """A lock on a file, for a `with` block or until `release()`.
 
-    def __init__(self, path: Path) -> None:
+    With `beat` it touches the file every so many seconds while it is held: a process that is stopped, or hangs, still
+    holds its lock, and whoever looks on can tell it from one that works.
+    """
+
+    def __init__(self, path: Path, *, beat: float = 0.0) -> None:
         self.path = path
+        self._beat = beat
         self._fd: int | None = None
+        self._heart: tuple[threading.Thread, threading.Event] | None = None
 
     def take(self) -> None:
         """Take it, or raise LockedError (exit code 8) naming who has it."""
@@ -46,18 +58,37 @@ class Lock:
             fd = files.System.open(self.path, os.O_RDWR | os.O_CREAT)
             try:
                 _take(fd, self.path)
-                _sign(fd)
+                _sign(fd, self._beat)
             except BaseException:
                 os.close(fd)
                 raise
         self._fd = fd
-        _release_in_children(self)
+        _forget_in_children(self)
+        if self._beat:
+            over = threading.Event()
+            thread = threading.Thread(target=self._live, args=(over,), name="heartbeat", daemon=True)
+            thread.start()
+            self._heart = thread, over
 
     def release(self) -> None:
         """Give it back. The file stays: to remove it would let two hold two files of one name."""
+        if self._heart is not None:
+            (thread, over), self._heart = self._heart, None
+            over.set()
+            thread.join()
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the file and nothing else: all that a forked child has of it, for threads stay with the parent."""
+        self._heart = None
         if self._fd is not None:
             fd, self._fd = self._fd, None
             os.close(fd)
+
+    def _live(self, over: threading.Event) -> None:
+        while not over.wait(self._beat):
+            with contextlib.suppress(OSError):  # a disk that is away now: silence is what it means
+                os.utime(self.path)
 
     def __enter__(self) -> Lock:
         self.take()
@@ -121,17 +152,17 @@ def _take(fd: int, path: Path) -> None:
         time.sleep(0.02)
 
 
-def _sign(fd: int) -> None:
+def _sign(fd: int, beat: float) -> None:
     since = datetime.now().astimezone().isoformat(timespec="seconds")
     os.ftruncate(fd, 0)
-    files.write_all(fd, files.canonical(Holder(os.getpid(), socket.gethostname(), since)._asdict()))
+    files.write_all(fd, files.canonical(Holder(os.getpid(), socket.gethostname(), since, beat)._asdict()))
 
 
 def _signed(path: Path) -> Holder:
     try:
         text = json.loads(path.read_bytes())
-        return Holder(int(text["pid"]), str(text["host"]), str(text["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return Holder(int(text["pid"]), str(text["host"]), str(text["since"]), float(text.get("beat", 0.0)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Holder(0, "", "")
 
 
@@ -143,17 +174,17 @@ def _is_still(fd: int, path: Path) -> bool:
         return False
 
 
-def _release_in_children(lock: Lock) -> None:
+def _forget_in_children(lock: Lock) -> None:
     """A forked child has our end of the lock as well, and would hold it for a dead parent."""
     if sys.platform == "win32":
         return
     reference = weakref.ref(lock)
 
-    def release() -> None:
+    def forget() -> None:
         if held := reference():
-            held.release()
+            held.forget()
 
-    os.register_at_fork(after_in_child=release)
+    os.register_at_fork(after_in_child=forget)
 
 
 if sys.platform == "win32":

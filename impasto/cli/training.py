@@ -73,7 +73,7 @@ def resume(*run: str, allow: Allow = None, plain: bool = False, runs: Path = Pat
     ----------
     run
         Run folders, or names of runs in the folder of runs; and settings as `train.steps=2000` to change. Or a folder
-        in a sweep's groups, alone: the runs of the sweep that share a base.
+        in a sweep's groups, alone: the runs of the sweep that share a base, or all of them.
     allow
         A changed setting, by its dotted name, that may differ from before. May be repeated.
     plain
@@ -93,11 +93,14 @@ def resume(*run: str, allow: Allow = None, plain: bool = False, runs: Path = Pat
 
 
 def _train_group(group: GroupFolder, *, plain: bool) -> None:
-    from impasto.engine.sweeping import train_group
+    from impasto.engine.sweeping import train_group, train_whole
 
     folder = SweepFolder.open(group.path.parent.parent)
     with watching(len(group.runs()), sys.stderr, plain=plain) as show:
-        train_group(folder, int(group.path.name), show=show)
+        if group == folder.whole:
+            train_whole(folder, show=show)
+        else:
+            train_group(folder, int(group.path.name), show=show)
 
 
 def plot(*what: str, out: Path = Path("outlook.png")) -> None:

@@ -16,7 +16,7 @@ from impasto.engine.signals import StopRequest
 from impasto.errors import ConfigError, DivergedError, Problem, UserError
 from impasto.runs.group import Ended
 from impasto.store import Store, default_root
-from impasto.sweeps import expand
+from impasto.sweeps import expand, search
 from impasto.sweeps.folder import SweepFolder
 
 
@@ -37,6 +37,29 @@ def sweep(
     if errors:
         raise errors[0]
     return [folder.run(each.name).path for each in runs]
+
+
+def train_whole(
+    folder: SweepFolder, *, strict: bool = False, show: Show | None = None, cache: Path | None = None
+) -> None:
+    """Train a sweep to its end as one job of the line: round by round, where a round depends on those before it.
+
+    What became of it is told in the folder that stands for all of it. Raises as `sweep` does.
+    """
+    own = folder.make_whole(folder.runs())
+
+    def train(_: SweepFolder) -> None:
+        folder.make_whole(folder.runs())
+        sweep(folder, strict=strict, show=show, cache=cache)
+
+    with own.hold():
+        own.begin()
+        try:
+            search.train_all(folder, train)
+        except UserError as error:
+            own.end(Ended.by(error))
+            raise
+        own.end(Ended())
 
 
 def train_group(

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from impasto import files
 from impasto.errors import DiskError, ModelFileError, Problem
@@ -99,12 +97,29 @@ def given(model: Model) -> dict[str, Place]:
 
 def pinned(model: Model) -> Model:
     """The same model with the commit of each id. Raises ModelFileError when one cannot be found out."""
+    return _with_commits(model, {name: _commit(where, name) for name, where in given(model).items()})
+
+
+def at_hand(model: Model) -> tuple[Model, dict[str, Place]]:
+    """The same model with the commit of each id of which this disk has what a plan needs, and the ids of which it has
+    not: found out without a word to the network."""
+    found, missing = {}, {}
+    for name, where in given(model).items():
+        commit, variant = _commit_here(where), model.variant if name == "path" else None
+        if commit is not None and _here(where, USES.get(name, "base"), variant, commit, heads=True) is not None:
+            found[name] = commit
+        else:
+            missing[name] = where
+    return _with_commits(model, found), missing
+
+
+def _with_commits(model: Model, commits: dict[str, str]) -> Model:
     changes: dict[str, object] = {}
     for name, where in given(model).items():
-        commit = _commit(where, name)
-        if name == "path":
+        commit = commits.get(name)
+        if commit and name == "path":
             changes |= {"path": str(Place(where.repo, None, where.file)), "revision": commit}
-        else:
+        elif commit:
             changes[name] = Path(str(Place(where.repo, commit, where.file)))
     return model.model_copy(update=changes) if changes else model
 
@@ -124,9 +139,7 @@ def local(model: Model, *, heads: bool = False) -> Model:
 
 def is_outline(path: Path) -> bool:
     """Whether the weights at a place are heads alone."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_ASSETS_CACHE).expanduser() in path.parents
+    return _assets() in path.parents
 
 
 def title(model: Model) -> str | None:
@@ -145,13 +158,12 @@ def one_file(text: str, asked_by: str) -> Path | None:
 
 def _local(where: Place, name: str, variant: str | None, *, heads: bool) -> Path:
     commit = _commit(where, name)
-    snapshot = _cache(where.repo) / "snapshots" / commit
-    there = _listed(snapshot)
     use = USES.get(name, "base")
     variant = variant if name == "path" else None
+    if (here := _here(where, use, variant, commit, heads=heads)) is not None:
+        return here / where.file if where.file else here
+    snapshot = _snapshot(where, commit)
     read = partial(_read, where, commit, name)
-    if (kept := _wanted(where, use, there, variant, lambda each: (snapshot / each).read_bytes())) is not None:
-        return snapshot / where.file if where.file else snapshot
     sizes = _sizes(where, commit, name)
     if where.file and where.file not in sizes:
         singles = [each for each in sizes if each.endswith(".safetensors")]
@@ -165,20 +177,21 @@ def _local(where: Place, name: str, variant: str | None, *, heads: bool) -> Path
     if heads:
         outline = _outlined(where, commit, name, kept, sizes, snapshot)
         return outline / where.file if where.file else outline
-    _has_room(where, {each: sizes[each] for each in kept.every if each not in there})
+    _has_room(where, {each: sizes[each] for each in kept.every if not (snapshot / each).is_file()})
     for each in kept.every:
         _fetch(where, commit, name, each)
     return snapshot / where.file if where.file else snapshot
 
 
-def _wanted(where: Place, use: Use, there: Collection[str], variant: str | None, read: Any) -> Wanted | None:
-    """What is read, if all of it is in the cache."""
-    if where.file:
-        return Wanted((), (where.file,)) if where.file in there else None
-    try:
-        return hub_files.wanted(use, there, variant, read, where.repo)
-    except ModelFileError:
-        return None
+def _here(where: Place, use: Use, variant: str | None, commit: str, *, heads: bool) -> Path | None:
+    """The folder on this disk that has all that is read; with `heads`, perhaps no more than heads of weights."""
+    outline = _assets() / "impasto" / where.repo.replace("/", "--") / commit
+    for folder in (_snapshot(where, commit), outline)[: 2 if heads else 1]:
+        there, read = _listed(folder), partial(hub_files.read_in, folder)
+        with suppress(ModelFileError):
+            if where.file in there or (not where.file and hub_files.wanted(use, there, variant, read, where.repo)):
+                return folder
+    return None
 
 
 # -- the cache -----------------------------------------------------------------------------------------------------
@@ -188,6 +201,25 @@ def _cache(repo: str) -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repo.replace('/', '--')}"
+
+
+def _snapshot(where: Place, commit: str) -> Path:
+    return _cache(where.repo) / "snapshots" / commit
+
+
+def _assets() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_ASSETS_CACHE).expanduser()
+
+
+def _commit_here(where: Place) -> str | None:
+    """What a branch, a tag or nothing meant last."""
+    revision = where.revision or "main"
+    kept = _cache(where.repo) / "refs" / revision
+    if COMMIT.fullmatch(revision):
+        return revision
+    return kept.read_text("utf-8").strip() if kept.is_file() else None
 
 
 def _listed(folder: Path) -> set[str]:
@@ -248,9 +280,8 @@ def _commit(where: Place, name: str) -> str:
         commit = str(HfApi().model_info(where.repo, revision=revision).sha)
     except _failures() as error:
         problem = _problem(error, where, name)
-        kept = _cache(where.repo) / "refs" / revision
-        if problem.code == "E-MOD-117" and kept.is_file():
-            return kept.read_text("utf-8").strip()
+        if problem.code == "E-MOD-117" and (kept := _commit_here(where)) is not None:
+            return kept
         raise ModelFileError(problem) from error
     with suppress(OSError, DiskError):  # the cache may be another's; this is for the day without a network
         files.make_folder(_cache(where.repo) / "refs")

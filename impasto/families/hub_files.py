@@ -137,3 +137,8 @@ def _has(name: str, there: Collection[str], called: str) -> None:
     raise ModelFileError(
         Problem("E-MOD-105", f"{called} has no {name}", "model.path", "name a repository that holds the whole model")
     )
+
+
+def read_in(folder: Path, name: str) -> bytes:
+    """A file of a repository that lies in a folder."""
+    return (folder / name).read_bytes()

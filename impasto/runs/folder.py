@@ -208,7 +208,7 @@ class RunFolder:
         Raises LockedError if another process holds it, ConfigError if this is no run: we clear away nothing of others.
         """
         RunFolder.open(self.path)
-        with lock.Lock(self.lock):
+        with lock.Lock(self.lock, beat=lock.BEAT):
             for folder in (self.path, self.checkpoints, self.adapters_folder, self.previews, self.control):
                 files.make_folder(folder)
                 files.clear(folder)

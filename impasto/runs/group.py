@@ -116,7 +116,7 @@ class GroupFolder:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Be the one process that trains it."""
-        with lock.Lock(self.lock):
+        with lock.Lock(self.lock, beat=lock.BEAT):
             files.clear(self.path)
             yield
 

@@ -5,6 +5,7 @@ zorb-sweep/
   state.json            its runs
   groups/0/state.json   of runs that share a base: who trains side by side, what each rung measured and decided;
                         replaced in one stroke (the folder is that of impasto.runs.group)
+  groups/all/           the whole sweep as one job of the line, where later runs follow from what earlier ones brought
   report.json report.txt
   zorb-rank4/ ...       the runs
   lock                  held while it trains
@@ -164,6 +165,15 @@ class SweepFolder:
     def group(self, number: int) -> GroupFolder:
         """The folder of the runs that share a base."""
         return GroupFolder(self.path / "groups" / str(number))
+
+    @property
+    def whole(self) -> GroupFolder:
+        """The folder that stands for all its runs."""
+        return GroupFolder(self.path / "groups" / "all")
+
+    def make_whole(self, runs: Sequence[Run]) -> GroupFolder:
+        """The folder that stands for all its runs, with those that there are by now."""
+        return GroupFolder.create(self.whole.path, self.path.name, [f"../../{each.name}" for each in runs])
 
     def make_groups(self, runs: Sequence[Run]) -> list[GroupFolder]:
         """The folders of all groups."""

@@ -34,12 +34,17 @@ _ASKED = 20
 
 def train_all(folder: SweepFolder, train: Callable[[SweepFolder], object]) -> None:
     """Train a sweep to its end: once, or round by round where each round depends on the ones before."""
-    if folder.plan().sweep.method == "optuna" and find_spec("optuna") is None:
-        fix = "`pip install 'impasto[optuna]'`, or method = \"sobol\""
-        raise ConfigError(Problem("E-CFG-046", "Optuna is not installed", "sweep.method", fix))
+    check_installed(folder.plan())
     train(folder)
     while propose(folder):
         train(folder)
+
+
+def check_installed(plan: Plan) -> None:
+    """Refuse a sweep that cannot go on after its first round."""
+    if plan.sweep.method == "optuna" and find_spec("optuna") is None:
+        fix = "`pip install 'impasto[optuna]'`, or method = \"sobol\""
+        raise ConfigError(Problem("E-CFG-046", "Optuna is not installed", "sweep.method", fix))
 
 
 def propose(folder: SweepFolder) -> bool:

@@ -49,6 +49,8 @@ def ask(live: Live, entry: Entry, kind: Asking) -> str:
         case "pause" | "stop":
             marks.change(entry.run, {"asked": kind})
             return _end(live, entry, kind)
+        case "end":
+            return control.end(entry.run)
         case "save" | "preview":
             control.ask(entry.run, kind)
             return "after its next step"

@@ -38,6 +38,7 @@ class Board:
         self._line: Queue | None = None
         self._lined = 0.0
         self._listeners = 0
+        self._over = False
         self._grown = asyncio.Condition()
 
     async def watch(self) -> None:
@@ -66,7 +67,7 @@ class Board:
             if not oldest - 1 <= at <= self._count:
                 at = self._count
                 yield self._frame(at, json.dumps({"kind": "sync"}).encode())
-            while True:
+            while not self._over:
                 parts = [self._frame(each, data) for each, data in self._kept if each > at]
                 if parts:
                     at = self._count
@@ -76,13 +77,19 @@ class Board:
         finally:
             self._listeners -= 1
 
+    async def end(self) -> None:
+        """Let every listener go: the server ends."""
+        async with self._grown:
+            self._over = True
+            self._grown.notify_all()
+
     def _frame(self, number: int, data: bytes) -> bytes:
         return frame(f"{self._epoch}-{number}", data)
 
     async def _grows(self, at: int) -> bool:
         async with self._grown:
             try:
-                await asyncio.wait_for(self._grown.wait_for(lambda: self._count > at), PING)
+                await asyncio.wait_for(self._grown.wait_for(lambda: self._over or self._count > at), PING)
             except TimeoutError:
                 return False
         return True

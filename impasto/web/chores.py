@@ -40,6 +40,8 @@ class Chore:
     state: State = "waiting"
     done: int = 0
     total: int = 0
+    first: tuple[float, int] | None = None
+    """When it first told how far it was, and how far that was."""
     text: str = ""
     """Its last line."""
     result: Any = None
@@ -49,6 +51,13 @@ class Chore:
     process: subprocess.Popen[bytes] | None = None
     lines: list[str] = field(default_factory=list)
     cancelled: bool = False
+
+    def left(self, now: float) -> float | None:
+        """Seconds until it is done, by the pace since it began to tell; None while nobody knows."""
+        if self.state != "running" or self.first is None or self.done <= self.first[1]:
+            return None
+        begun, done = self.first
+        return (now - begun) / (self.done - done) * max(0, self.total - self.done)
 
 
 class Chores:
@@ -147,6 +156,7 @@ def _hear(chore: Chore, line: str) -> None:
     chore.lines = [*chore.lines[-99:], chore.text]
     if found := _PROGRESS.search(line):
         chore.done, chore.total = int(found[1]), int(found[2])
+        chore.first = chore.first or (time.time(), chore.done)
 
 
 def _result(printed: str) -> Any:

@@ -176,7 +176,7 @@ class Comparing:
         return Comparison(
             id=folder.name, title=text(asked.get("title")), state=state,
             done=total if is_done else chore.done if chore is not None else 0, total=total,
-            made=number(asked.get("made")) or 0.0,
+            left=None if is_done or chore is None else chore.left(time.time()), made=number(asked.get("made")) or 0.0,
         )  # fmt: skip
 
     def _votes(self, folder: Path) -> tuple[Vote, ...]:

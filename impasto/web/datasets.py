@@ -104,9 +104,10 @@ def row(shelf: Shelf, folder: Folder) -> DatasetRow:
     elif not pictures:
         warnings.append("there are no pictures in it")
     elif told < len(pictures):
-        warnings.append(f"{len(pictures) - told} pictures have no caption")
+        without = len(pictures) - told
+        warnings.append("1 picture has no caption" if without == 1 else f"{without} pictures have no caption")
     bad = sum(bool(each.fault) for each in pictures.values())
-    warnings += [f"{bad} caption files cannot be read"] if bad else []
+    warnings += [f"{bad} caption file{'s' * (bad > 1)} cannot be read"] if bad else []
     return DatasetRow(
         id=folder.id, name=_plain(Path(folder.path).name), path=_plain(folder.path), count=len(pictures), captions=told,
         coverage=told / max(1, len(pictures)), warnings=warnings, added=folder.added, cover=list(pictures)[:4],
@@ -169,9 +170,10 @@ def as_trained(picture: Picture, gallery: Gallery, config: RunConfig) -> AsTrain
     seen, data = gallery.seen(picture), config.data
     if seen.size is None:
         raise Refused(422, Problem("E-WEB-026", seen.fault or "it cannot be read", picture.id, "see its issues"))
-    if away := planning.elsewhere(config):
+    config, away = planning.at_hand(config)
+    if away:
         raise Refused(422, *away)
-    card = detect.look(config.model)
+    card = detect.look(config.model, heads=True)
     own = _set_of(data, gallery.root)
     rules, augment = data.captions_of(own), data.augment_of(own)
     placed = buckets.layout(data, seen.size, data.resolution_of(own, (card.resolution, card.resolution)), card.step)

@@ -59,10 +59,12 @@ def detail(entry: Entry, tape: Tape, all_runs: Sequence[Entry]) -> Detail:
 
 def can(run: Summary) -> list[Asking]:
     """What may be asked of a run in its state."""
+    if run.silent:
+        return ["end"]
     known: tuple[Asking, ...] = get_args(Asking)
     match run.state:
         case "training" | "preparing":
-            return [each for each in known if each != "resume"]
+            return [each for each in known if each not in ("resume", "end")]
         case "queued":
             return ["pause", "stop"]
         case "finishing" | "done" | "draft":

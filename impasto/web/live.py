@@ -40,6 +40,11 @@ class Live:
         self.uploads = Uploads(site)
         self.workers = Workers(self.line, site.lanes, impasto_worker(site.queue, site.state))
 
+    async def end(self) -> None:
+        """Let all go that listen, for streams have no end of their own."""
+        await self.board.end()
+        await self.tails.end()
+
 
 @asynccontextmanager
 async def watching(app: FastAPI) -> AsyncIterator[None]:

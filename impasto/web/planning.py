@@ -81,10 +81,11 @@ class Planning:
             found.done, found.total = done, total
 
         try:
-            if away := elsewhere(config):
+            here, away = at_hand(config)
+            if away:
                 found.advice = tuple(away)
                 return
-            made = plan(config, self._store, progress)
+            made = plan(here, self._store, progress)
             found.made, found.advice = plain(json.loads(made.json())), made.advice
         except UserError as error:
             found.problems = error.problems
@@ -92,12 +93,15 @@ class Planning:
             found.ended = time.monotonic()
 
 
-def elsewhere(config: RunConfig) -> Sequence[Problem]:
-    """Bases that a run would fetch: the app fetches nothing."""
-    return [
+def at_hand(config: RunConfig) -> tuple[RunConfig, Sequence[Problem]]:
+    """The settings with their bases as they are on this disk, and those that a run would fetch: the app fetches
+    nothing."""
+    model, missing = hub.at_hand(config.model)
+    away = [
         Problem(
-            "E-WEB-020", f"{where} is on the hub: it is planned with once a run, or `impasto plan`, has fetched it",
-            f"model.{name}", "start the run, or name a file in the folder of models",
+            "E-WEB-020", f"{where} is on the hub and not in this machine's cache, and the app fetches nothing",
+            f"model.{name}", f"`hf download {where.repo}`; a run, or `impasto plan`, fetches it too",
         )
-        for name, where in hub.given(config.model).items()
+        for name, where in missing.items()
     ]  # fmt: skip
+    return config.model_copy(update={"model": model}), away

@@ -9,9 +9,11 @@ machine, for whom loopback is open too (token).
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import re
+import time
 from collections.abc import Iterable
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -44,8 +46,30 @@ _SAFE = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+PACE = 0.2
+"""Seconds between two answers to a wrong token, when there were many."""
+BURST = 20
+"""Wrong tokens that are answered at once: a tab of yesterday that tries again."""
+WAITING = 30
+"""Answers to wrong tokens that may wait; one more is refused at once, so that they fill no memory."""
+
 _METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?")
+
+
+class Doubt:
+    """How long the answer to a wrong token waits. A right token never does, however many wrong ones came before."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def delay(self, now: float) -> float | None:
+        """Seconds until this one is answered; None if too many wait already."""
+        free = max(self._next, now - BURST * PACE)
+        if free - now > WAITING * PACE:
+            return None
+        self._next = free + PACE
+        return max(0.0, free - now)
 
 
 class Guard:
@@ -55,6 +79,7 @@ class Guard:
         self._app = app
         self._token = token.encode()
         self._hosts = {each.lower() for each in hosts}
+        self._doubt = Doubt()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -70,9 +95,16 @@ class Guard:
         found = self._wrong(scope, headers, is_open)
         if found is not None:
             status, problem = found
+            if status == 401 and HEADER in headers and not await self._waited():
+                status, problem = 429, Problem("E-WEB-001", "too many wrong tokens were tried", HEADER, "wait a while")
             await answer(status, problem)(scope, receive, safe)
             return
         await self._app(scope, _limited(receive, _limit(headers)), safe)
+
+    async def _waited(self) -> bool:
+        delay = self._doubt.delay(time.monotonic())
+        await asyncio.sleep(delay or 0.0)
+        return delay is not None
 
     def _wrong(self, scope: Scope, headers: Headers, is_open: bool) -> tuple[int, Problem] | None:
         """What is wrong with a request, and its HTTP status."""

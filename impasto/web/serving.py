@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
+import logging
 import math
 import os
 import re
@@ -17,8 +19,10 @@ from pathlib import Path
 from socket import socket as Socket
 
 import uvicorn
+from fastapi import FastAPI
 
 from impasto.errors import ConfigError, LockedError, Problem
+from impasto.web import live
 from impasto.web.app import create
 from impasto.web.site import Site
 
@@ -28,8 +32,8 @@ _FRAME = 8
 """Bytes that zlib adds."""
 _HEADERS = 16 << 10
 _CONNECTIONS = 1000
-_PATIENCE = 2
-"""Seconds for open connections when the server ends: streams have no end of their own."""
+_PATIENCE = 1
+"""Seconds for requests that are being answered when the server ends."""
 
 
 def check_exposure(host: str, *, exposed: bool, names: Sequence[str]) -> None:
@@ -115,9 +119,29 @@ def address(socket: Socket, token: str) -> str:
 
 def serve(site: Site, socket: Socket) -> None:
     """Serve until a signal ends it."""
+    app = create(site)
     config = uvicorn.Config(
-        create(site), log_level="warning", access_log=False, server_header=False, proxy_headers=False, http="h11",
+        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, http="h11",
         ws="none", h11_max_incomplete_event_size=_HEADERS, limit_concurrency=_CONNECTIONS, lifespan="on",
         timeout_graceful_shutdown=_PATIENCE,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[socket])
+    _Server(config, app).run(sockets=[socket])
+
+
+class _Server(uvicorn.Server):
+    """Ends quietly, whoever listens."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[Socket] | None = None) -> None:
+        """Let the streams end, and give what is being answered a moment; what is cut off then is no defect."""
+        logging.getLogger("uvicorn.error").addFilter(_is_defect)
+        await live.of(self._app).end()
+        await super().shutdown(sockets)
+
+
+def _is_defect(record: logging.LogRecord) -> bool:
+    cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut_off and not str(record.msg).startswith("Cancel %s running task")

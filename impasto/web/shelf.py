@@ -32,6 +32,10 @@ PATIENCE = 0.25
 """Seconds for which a look is fresh enough."""
 BUDGET = 0.7
 """Seconds for reading runs that were never read, at one look: the others come with the next one."""
+SILENCE = 11.0
+"""Seconds without a sign of life after which a process that gives some (`lock.BEAT`) is not waited for."""
+STRIDE = 2.0
+"""Seconds of silence that one look counts at most: a server that slept itself has heard nobody, and blames nobody."""
 DEEP = 2
 """Folders in folders that are looked into: sweeps hold their runs."""
 
@@ -49,11 +53,30 @@ class Entry:
     noted: Noted = field(default_factory=Noted)
     saved: int | None = None
     held: bool = False
+    silence: float = 0.0
+    """Seconds for which the process that holds it gave no sign of life, of a kind that gives some."""
+    looked: float = 0.0
     final: bool = False
     asked: bool = False
     """Whether a request to stop lies in its control folder."""
     read: bool = False
     shown: Summary | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether a process holds it that is stopped, or hangs."""
+        return self.held and self.silence > SILENCE
+
+    def hear(self, holder: lock.Holder | None, *, beaten: bool) -> bool:
+        """Take in who holds it, and whether the lock was touched; whether that is news."""
+        before, now = (self.held, self.silent), time.monotonic()
+        self.held = holder is not None
+        if holder is None or not holder.beat or beaten:
+            self.silence = 0.0
+        else:
+            self.silence += min(now - self.looked, STRIDE)
+        self.looked = now
+        return before != (self.held, self.silent)
 
 
 class Shelf:
@@ -131,9 +154,8 @@ class Shelf:
         run, job = entry.run, jobs.get(entry.run.path)
         changed = {name for name, path in _watched(run) if _changed(entry, name, path)}
         if entry.held or changed & {"lock", "events"}:
-            held = lock.holder(run.lock) is not None  # first: a run that ends tells so before it lets go
-            changed |= {"held"} if held != entry.held else set()
-            entry.held = held
+            holder = lock.holder(run.lock)  # first: a run that ends tells so before it lets go
+            changed |= {"held"} if entry.hear(holder, beaten="lock" in changed) else set()
         if changed & {"config", "record"}:
             entry.facts = facts(run)
         if changed & {"events", "held"}:
@@ -168,7 +190,7 @@ class Shelf:
             saved=entry.saved, epoch=told.epoch, phase=told.phase if trains else "",
             phase_done=told.phase_done if trains else 0, phase_total=told.phase_total if trains else 0, loss=told.loss,
             validation=told.validation, seconds_per_step=told.seconds_per_step,
-            eta=told.eta if state in ("training", "finishing") else None, started=told.started,
+            eta=told.eta if state in ("training", "finishing") else None, silent=entry.silent, started=told.started,
             ended=told.last_sign if state in ("done", "stopped", "failed", "lost", "paused") else None,
             last_sign=told.last_sign or entry.stamps.get("config", _NONE)[1] / 1e9 or None, family=facts.family,
             base=facts.base, kind=facts.kind, rank=facts.rank, preview=told.preview, recommended=told.recommended,

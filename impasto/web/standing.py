@@ -11,6 +11,9 @@ from impasto.web.views import State
 
 STARTING = 120.0
 """Seconds that a process may take to say its first word: torch is imported from a slow disk."""
+QUIET, LONG = 300.0, 50
+"""A run that has told nothing for so many seconds, and for so many of its steps, is remarked on: it may wait for a
+device that hangs. It is not called lost, for its process is alive, and a compiler may take long."""
 
 
 class Facts(Protocol):
@@ -31,14 +34,20 @@ class Seen(Protocol):
     asked: bool
 
     @property
+    def silent(self) -> bool:
+        """Whether the process that holds it gives no sign of life."""
+
+    @property
     def facts(self) -> Facts:
         """Of its settings."""
 
 
 def state(seen: Seen, job: Job | None, place: int | None, *, now: float) -> tuple[State, str]:
     """The run's state, and why."""
+    if seen.silent:
+        return "lost", "its process is there but gives no sign of life: it is stopped, or hangs; it may go on by itself"
     if seen.held:
-        return _alive(seen)
+        return _alive(seen, now)
     if job is not None and job.state == "queued":
         return "queued", f"place {place} in the line" if place else "in the line"
     if job is not None and job.state == "running" and _starts(seen, job, now):
@@ -46,10 +55,13 @@ def state(seen: Seen, job: Job | None, place: int | None, *, now: float) -> tupl
     return _over(seen, job)
 
 
-def _alive(seen: Seen) -> tuple[State, str]:
+def _alive(seen: Seen, now: float) -> tuple[State, str]:
     told = seen.digest
+    quiet = now - (told.last_sign or now)
     if seen.asked:
         reason = "it pauses after its next step" if seen.noted.asked == "pause" else "it stops after its next step"
+    elif told.trains and not told.phase and quiet > max(QUIET, LONG * (told.seconds_per_step or 0.0)):
+        reason = f"no step for {quiet / 60:.0f} minutes, though its process is alive"
     else:
         reason = ""
     if not told.trains:

@@ -11,6 +11,7 @@ from impasto.checks import run_folder
 from impasto.config import RunConfig
 from impasto.errors import Problem
 from impasto.runs.folder import RunFolder
+from impasto.sweeps import search
 from impasto.sweeps.folder import SweepFolder
 from impasto.web import asking
 from impasto.web.desk import Desk
@@ -59,15 +60,17 @@ def _sweep(live: Live, draft: Draft, given: StartGiven) -> Started:
     that are compared while they train are one job for each base."""
     plan = draft.plan
     assert plan is not None
-    if plan.sweep.method == "optuna":
-        what, fix = "what it tries next follows from what it found", "save the file and `impasto sweep` it"
-        raise Refused(422, Problem("E-WEB-022", what, "sweep.method", fix))
+    search.check_installed(plan)
     folder = SweepFolder.create(plan, list(draft.runs))
     paths = [RunFolder.create(run_folder(each.config), settings.dump(each.config), {}).path for each in draft.runs]
     ids = [live.shelf.id_of(path, patience=0.0) for path in paths]
     size = max(1, plan.sweep.side_by_side)
     jobs: list[int] = []
-    if given.go != "draft" and plan.sweep.halving is not None:
+    if given.go != "draft" and plan.sweep.method == "optuna":  # what it tries next follows from what it found
+        whole = folder.make_whole(folder.runs())
+        whole.begin()
+        jobs += asking.enqueue(live, [whole.path], lane=given.lane)
+    elif given.go != "draft" and plan.sweep.halving is not None:
         for each in folder.make_groups(folder.runs()):
             each.begin()
             jobs += asking.enqueue(live, [each.path], lane=given.lane)

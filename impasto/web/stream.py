@@ -50,6 +50,7 @@ class Tail:
     recent: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=RECENT))
     generation: int = 0
     listeners: int = 0
+    over: bool = False
     grown: asyncio.Condition = field(default_factory=asyncio.Condition)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -80,9 +81,12 @@ class Tails:
         self._tails: dict[Path, Tail] = {}
         self._tasks: dict[Path, asyncio.Task[None]] = {}
         self._pause = pause
+        self._over = False
 
     async def listen(self, path: Path, begin: int) -> AsyncIterator[bytes]:
-        """The lines of a file from number `begin` on, as events, without an end."""
+        """The lines of a file from number `begin` on, as events, until the server ends."""
+        if self._over:
+            return
         tail = self._tails.get(path)
         if tail is None:
             tail = self._tails[path] = Tail(path)
@@ -98,6 +102,15 @@ class Tails:
             if tail.listeners == 0:
                 del self._tails[path]
                 self._tasks.pop(path).cancel()
+
+    async def end(self) -> None:
+        """Let every listener go: the server ends."""
+        self._over = True
+        for tail in list(self._tails.values()):
+            async with tail.grown:
+                tail.over = True
+                tail.ready.set()
+                tail.grown.notify_all()
 
     async def close(self) -> None:
         """End the looking."""
@@ -121,7 +134,7 @@ async def _lines(tail: Tail, begin: int) -> AsyncIterator[bytes]:
     if at > tail.mark.lines:
         yield ANEW
         at = 0
-    while True:
+    while not tail.over:
         if generation != tail.generation:
             generation, at, behind = tail.generation, 0, _Behind(tail.path)
             yield ANEW
@@ -145,7 +158,7 @@ async def _lines(tail: Tail, begin: int) -> AsyncIterator[bytes]:
 async def _grows(tail: Tail, at: int, generation: int) -> bool:
     """Wait until the file has grown; False if nothing came for a while."""
     async with tail.grown:
-        grown = tail.grown.wait_for(lambda: tail.mark.lines > at or tail.generation != generation)
+        grown = tail.grown.wait_for(lambda: tail.over or tail.mark.lines > at or tail.generation != generation)
         try:
             await asyncio.wait_for(grown, PING)
         except TimeoutError:

@@ -10,9 +10,10 @@ State = Literal[
     "draft", "planned", "queued", "preparing", "training", "paused", "finishing", "done", "stopped", "failed", "lost"
 ]
 """Where a run stands. draft: its settings cannot be used as they are; planned: they can, and it is in no line;
-stopped: on request, or by its sweep; lost: its process is gone without a word."""
+stopped: on request, or by its sweep; lost: its process is gone without a word, or gives no sign of life."""
 
-Asking = Literal["pause", "resume", "save", "preview", "stop"]
+Asking = Literal["pause", "resume", "save", "preview", "stop", "end"]
+"""`end` kills a process that gives no sign of life; the others are seen to after the next step."""
 
 
 class View(BaseModel):
@@ -48,6 +49,8 @@ class Summary(View):
     seconds_per_step: float | None
     eta: float | None
     """Seconds until it is done."""
+    silent: bool
+    """Whether its process is there and gives no sign of life: it is stopped, or hangs."""
     started: float | None
     ended: float | None
     last_sign: float | None

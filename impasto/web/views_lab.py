@@ -134,6 +134,8 @@ class Comparison(View):
     state: Literal["waiting", "drawing", "done", "failed"]
     done: int
     total: int
+    left: float | None
+    """Seconds until all are drawn, once the first ones tell."""
     made: float
 
 

@@ -111,6 +111,32 @@ class Doctor(View):
     checks: list[CheckRow]
 
 
+class HubToken(View):
+    """The token of the Hugging Face hub: never its text."""
+
+    is_set: bool
+    source: Literal["", "environment", "file"]
+    """`file`: `hf auth login` wrote it down."""
+    cache: str
+    """Where bases from the hub are kept."""
+    is_offline: bool
+    """Whether HF_HUB_OFFLINE keeps trainings from fetching."""
+
+
+class Webhook(View):
+    """Who is told when a run has ended: never the whole address, which holds a key."""
+
+    is_set: bool
+    host: str
+
+
+class Tokens(View):
+    """Tokens and addresses of other services, as far as a page may know them."""
+
+    hub: HubToken
+    webhook: Webhook
+
+
 class ChoreView(View):
     """Work in a process of its own."""
 
@@ -119,6 +145,8 @@ class ChoreView(View):
     state: Literal["waiting", "running", "done", "failed"]
     done: int
     total: int
+    left: float | None
+    """Seconds until it is done, once its pace is known."""
     text: str
     """The last that it said."""
     result: Any

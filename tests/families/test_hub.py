@@ -280,3 +280,22 @@ def test_a_folder_of_the_first_name_makes_it_a_path(tmp_path: Path, monkeypatch:
     assert config.load(tmp_path / "s.toml").model.path == str(tmp_path / "models" / "base")
     with pytest.raises(ConfigError, match="E-CFG-015"):
         config.load(tmp_path / "s.toml", ['model.path=" "'])
+
+
+def test_what_is_at_hand_is_found_without_a_word_to_the_network(there: Hub, repo: Path) -> None:
+    there.publish(ID, repo)
+    named = Model.model_validate({"path": ID, "vae_path": "org/other"})
+    there.asked.clear()
+    model, missing = hub.at_hand(named)
+    assert model == named
+    assert {name: str(where) for name, where in missing.items()} == {"path": ID, "vae_path": "org/other"}
+    assert there.asked == []
+    detect.look(Model(path=ID), heads=True)  # as `impasto plan` does
+    there.asked.clear()
+    model, missing = hub.at_hand(Model(path=ID))
+    card = detect.look(model, heads=True)
+    assert (missing, card.name, card.whole, there.asked) == ({}, "tiny", False, [])
+    detect.look(Model(path=ID))
+    there.asked.clear()
+    assert detect.look(hub.at_hand(Model(path=ID))[0], heads=True).whole
+    assert there.asked == []

@@ -114,3 +114,33 @@ def test_turns_are_taken_one_at_a_time_and_leave_no_file(tmp_path: Path) -> None
     children = [faults.start(work) for _ in range(4)]
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 4
     assert not path.exists()
+
+
+def test_a_lock_with_a_beat_is_touched_until_its_process_is_stopped(tmp_path: Path) -> None:
+    def hold() -> None:
+        with Lock(tmp_path / "lock", beat=0.05):
+            (tmp_path / "held").touch()
+            time.sleep(60)
+
+    def is_touched(seconds: float) -> bool:
+        before, until = (tmp_path / "lock").stat().st_mtime_ns, time.monotonic() + seconds
+        while time.monotonic() < until:
+            if (tmp_path / "lock").stat().st_mtime_ns != before:
+                return True
+            time.sleep(0.01)
+        return False
+
+    pid = faults.start(hold)
+    while not (tmp_path / "held").exists():
+        time.sleep(0.001)
+    held = lock.holder(tmp_path / "lock")
+    assert held is not None
+    assert (held.pid, held.beat) == (pid, 0.05)
+    assert is_touched(10)
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)
+    assert not is_touched(0.3)
+    assert lock.holder(tmp_path / "lock") is not None
+    os.kill(pid, signal.SIGCONT)
+    assert is_touched(10)
+    end(pid)

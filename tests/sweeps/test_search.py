@@ -15,6 +15,7 @@ from impasto import events
 from impasto.__main__ import main
 from impasto.events import EventLog
 from impasto.runs.folder import RunFolder
+from impasto.runs.queue import Queue
 from impasto.sweeps import expand, report, search
 from impasto.sweeps.config import Sweep
 from impasto.sweeps.expand import Run
@@ -150,3 +151,19 @@ def test_a_search_from_the_command_line(tiny_base: Path, capsys: pytest.CaptureF
     assert [folder.group(number).is_done for number in range(2)] == [True, True]
     assert main([*line[:3], "sweep.method=optuna", "name=loose"]) == 2
     assert "E-SWP-002" in capsys.readouterr().err
+
+
+def test_a_search_is_one_job_of_the_line(tiny_base: Path, tmp_path: Path) -> None:
+    forks.pictures(tmp_path / "held", 2)
+    file = sweeps.settings(tmp_path, tiny_base, forks.pictures(tmp_path / "pictures"), name="line", steps=1)
+    given = ["optim.learning_rate=1e-4..1e-2:log", "sweep.method=optuna", "sweep.pick=3", "sweep.at_a_time=2"]
+    folder = sweeps.begun(file, given)
+    whole = folder.make_whole(folder.runs())
+    assert [len(whole.runs()), whole.state().stage] == [2, "new"]
+    line = Queue(tmp_path / "line.db")
+    job = line.add([whole.path])
+    assert main(["worker", "--lane", "cpu", "--until-empty", "--queue", str(line.path)]) == 0
+    assert line.job(job.id).state == "done"
+    assert [len(whole.runs()), whole.state().stage, whole.is_done] == [3, "finished", True]
+    assert len(sweeps.weights(folder)) == 3
+    assert whole.state().step == 3, "steps of all rounds"

@@ -81,7 +81,7 @@ def tab(browser: Any, *, width: int = 1280, height: int = 860, scheme: str = "li
     page.wrong = wrong
     yield page
     context.close()
-    assert not wrong
+    assert not wrong, wrong
 
 
 def shot(name: str) -> Path:

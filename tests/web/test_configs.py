@@ -14,9 +14,11 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from impasto.config import RunConfig
+from impasto.runs.queue import Queue
 from impasto.settings import fields, form
 from impasto.sweeps.config import WholeFile
 from impasto.web.layout import STANDARD, layout
+from impasto.web.site import Site
 
 
 @pytest.fixture
@@ -173,14 +175,19 @@ def test_runs_that_are_compared_while_they_train_are_one_job(client: TestClient,
     assert job["runs"] == told["run_ids"]
 
 
-def test_a_sweep_whose_points_are_not_known_ahead_is_for_the_command_line(client: TestClient, pictures: Path) -> None:
+def test_a_sweep_whose_points_are_not_known_ahead_is_one_job(
+    client: TestClient, pictures: Path, site: Site, tmp_path: Path
+) -> None:
     values = {"name": "anna", "data.sets.0.path": str(pictures),
               "sweep.axes": {"optim.learning_rate": "1e-4..1e-3:log"},
               "sweep.method": "optuna", "sweep.pick": 8, "validation.share": 0.4}  # fmt: skip
     draft = post(client, "/configs/write", values=values)
-    told = post(client, "/configs/start", 422, toml=draft["toml"], go="queue")
-    assert [each["code"] for each in told["problems"]] == ["E-WEB-022"]
-    assert client.get("/api/queue").json()["jobs"] == []
+    told = post(client, "/configs/start", toml=draft["toml"], go="queue")
+    assert len(told["run_ids"]) == 4, "those of the first round"
+    (job,) = client.get("/api/queue").json()["jobs"]
+    assert (job["id"], job["runs"]) == (told["jobs"][0], told["run_ids"])
+    (queued,) = Queue(site.queue).jobs()
+    assert queued.folders == (tmp_path / "runs" / "anna-sweep" / "groups" / "all",)
 
 
 def test_settings_are_kept_as_a_recipe(client: TestClient) -> None:

@@ -63,7 +63,7 @@ def closely(client: TestClient, id: str = "anna") -> Any:
 def test_folders_of_pictures_in_the_roots_are_there_at_once(client: TestClient, folder: Path) -> None:
     (row,) = get(client, "/datasets")["datasets"]
     assert (row["id"], row["count"], row["captions"]) == ("anna", 9, 7)
-    assert row["warnings"] == ["2 pictures have no caption", "1 caption files cannot be read"]
+    assert row["warnings"] == ["2 pictures have no caption", "1 caption file cannot be read"]
 
 
 def test_folders_are_added_and_forgotten_and_nothing_is_deleted(client: TestClient, folder: Path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from tests.web.driving import AXE, CHROMIUM, App, Page, served, shot, tab
+from tests.web.hostile import HOSTILE, TRAP, is_untouched
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
@@ -122,6 +127,35 @@ def test_captions_of_2000_pictures_are_edited_saved_and_taken_back(page: Page, a
     assert caption.read_text() == before
 
 
+def test_captions_that_were_not_saved_outlive_a_reload(page: Page, app: App, pictures: Path) -> None:
+    files = [pictures / "many" / f"{at:04}.txt" for at in (1, 2)]
+    before = [each.read_text() for each in files]
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    page.goto(app.at("/datasets/many"))
+    for at in (1, 2):
+        page.locator(f"#picture-{at}").click()
+        page.get_by_role("heading", name=f"{at:04}.png").wait_for()
+        page.get_by_label("Caption", exact=True).fill(f"anna, unsaved {at}")
+    page.reload()
+    assert asked == ["beforeunload"], "leaving is warned of"
+    page.get_by_text("2 captions were changed here just now and not saved").wait_for()
+    page.screenshot(path=shot("dataset-unsaved"))
+    page.get_by_role("button", name="Take them up").click()
+    page.get_by_text("2 captions changed", exact=True).wait_for()
+    page.locator("#picture-2").click()
+    assert page.get_by_label("Caption", exact=True).input_value() == "anna, unsaved 2"
+    assert [each.read_text() for each in files] == before, "files are changed by Save only"
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("2 captions are saved").wait_for()
+    assert files[1].read_text().strip() == "anna, unsaved 2"
+    page.reload()
+    page.locator("#picture-0").wait_for()
+    assert page.get_by_text("and not saved").count() == 0
+    for file, text in zip(files, before, strict=True):
+        file.write_text(text)
+
+
 def test_many_captions_change_after_a_preview_and_tags_narrow_the_grid(page: Page, app: App, pictures: Path) -> None:
     first = pictures / "many" / "0001.txt"
     before = first.read_text()
@@ -137,12 +171,57 @@ def test_many_captions_change_after_a_preview_and_tags_narrow_the_grid(page: Pag
     page.get_by_text(f"{PICTURES - 1} captions changed").wait_for()
     assert first.read_text() == before
     page.get_by_role("button", name="Drop").click()
-    page.get_by_role("button", name=re.compile("have no caption")).click()
+    page.get_by_role("button", name=re.compile("has no caption")).click()
     page.get_by_text("1 shown").wait_for()
     page.get_by_role("button", name="Change many").click()
     dialog.get_by_label("Add tags").fill("anna")
     dialog.get_by_role("button", name="Preview").click()
     dialog.get_by_text("1 caption changes").wait_for()  # that of the picture the filter left
+
+
+def test_no_name_caption_or_metadata_becomes_a_script(page: Page, app: App, pictures: Path) -> None:
+    folder = pictures / "hostile"
+    folder.mkdir()
+    for at, text in enumerate(HOSTILE):
+        name = folder / f"{at:03} {text.replace('/', '')[:90]}.png"
+        name.write_bytes(_png(at))
+        name.with_suffix(".txt").write_text(f"{text}, tag {text}")
+    told = {f"ss_{at} {text}": text for at, text in enumerate(HOSTILE)}
+    module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    low, high = (np.zeros(shape, np.float32) for shape in ((2, 32), (32, 2)))
+    file_of_them = pictures / "<img src=x onerror=owned()>.safetensors"
+    tensors = {f"{module}.lora_down.weight": low, f"{module}.lora_up.weight": high}
+    save_file(tensors, str(file_of_them), {**told, "ss_output_name": HOSTILE[0]})
+    page.add_init_script(TRAP)
+    page.goto(app.at("/datasets/hostile"))
+    page.locator("#picture-0").click()
+    page.get_by_role("listbox", name="Pictures").focus()
+    for _ in range(len(HOSTILE) // 12):
+        page.keyboard.press("PageDown")
+        page.wait_for_timeout(30)
+    page.get_by_role("button", name=re.compile("onerror=owned")).first.click()  # a tag
+    page.get_by_role("button", name="Change many").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Find", exact=True).fill("owned")
+    dialog.get_by_label("Replace by").fill("owned<b>")
+    dialog.get_by_role("button", name="Preview").click()
+    dialog.get_by_text("change").first.wait_for()
+    page.keyboard.press("Escape")
+    for path in ("/datasets", "/tools/models", "/tools/weights"):
+        page.evaluate("(path) => { location.hash = path; }", path)
+        page.wait_for_timeout(300)
+    file = page.get_by_label("Adapter", exact=True).locator("option", has_text="onerror").get_attribute("value")
+    page.get_by_label("Adapter", exact=True).select_option(file)
+    page.get_by_role("button", name="Inspect").last.click()
+    page.get_by_text("layers: unet 1").first.wait_for(timeout=60_000)
+    page.evaluate("location.hash = '/new'")
+    page.get_by_role("heading", name="Base model").wait_for()
+    other = {**json.loads(KOHYA), "output_name": HOSTILE[0], **dict.fromkeys(HOSTILE, HOSTILE[4])}
+    _drop(page, "kohya.json", json.dumps(other))
+    page.get_by_role("dialog").get_by_text("output_name").wait_for()
+    assert is_untouched(page)
+    shutil.rmtree(folder)
+    file_of_them.unlink()
 
 
 STATES = {

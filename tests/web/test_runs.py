@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -108,6 +109,40 @@ def test_a_trainer_that_is_killed_is_lost_within_two_looks(client: TestClient, t
         assert listed(client)["runs:anna"]["state"] == "training"
         trainer.kill()
     assert listed(client)["runs:anna"]["state"] == "lost"
+    assert client.get("/api/runs/runs:anna").json()["can"] == ["resume"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes cannot be stopped there")
+def test_a_trainer_that_is_stopped_is_lost_comes_back_when_it_goes_on_and_can_be_ended(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "SILENCE", 1.5)
+    run = made.run(tmp_path / "runs" / "anna", events.Started(run="anna", steps=9), *made.steps(1, 3))
+    code = "import sys, time, pathlib; from impasto.lock import Lock; l = Lock(pathlib.Path(sys.argv[1]), beat=0.1); "
+    code += "l.take(); print('held', flush=True); time.sleep(60)"
+    ask = "/api/runs/runs:anna/requests"
+
+    def until(state: str) -> dict[str, Any]:
+        begun = time.monotonic()
+        while (found := listed(client)["runs:anna"])["state"] != state:
+            assert time.monotonic() - begun < 15, found
+            time.sleep(0.1)
+        return found
+
+    with subprocess.Popen([sys.executable, "-c", code, str(run.lock)], stdout=subprocess.PIPE) as trainer:
+        assert trainer.stdout is not None
+        trainer.stdout.readline()
+        until("training")
+        assert client.post(ask, json={"kind": "end"}).status_code == 409
+        trainer.send_signal(signal.SIGSTOP)
+        assert "gives no sign of life" in until("lost")["reason"]
+        assert client.get("/api/runs/runs:anna").json()["can"] == ["end"]
+        trainer.send_signal(signal.SIGCONT)
+        until("training")
+        trainer.send_signal(signal.SIGSTOP)
+        until("lost")
+        assert client.post(ask, json={"kind": "end"}).json()["text"].startswith(f"process {trainer.pid} is ended")
+        assert trainer.wait(10) == -signal.SIGKILL
     assert client.get("/api/runs/runs:anna").json()["can"] == ["resume"]
 
 

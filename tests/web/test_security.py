@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from impasto.web import security
 from impasto.web.app import create
 from impasto.web.problems import Refused
 from impasto.web.security import LARGEST, OPEN
@@ -72,7 +74,10 @@ def everything(folder: Path) -> dict[str, bytes]:
     ],
     ids=["none", "wrong", "empty", "short", "case", "bearer", "cookie", "referer"],
 )
-def test_no_route_answers_without_the_token(stranger: TestClient, site: Site, headers: dict[str, str]) -> None:
+def test_no_route_answers_without_the_token(
+    stranger: TestClient, site: Site, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(security, "PACE", 0.0)
     open_to_all = set()
     for path, method in itertools.product(routes(site), METHODS):
         answer = stranger.request(method, path, headers=headers)
@@ -85,6 +90,32 @@ def test_no_route_answers_without_the_token(stranger: TestClient, site: Site, he
 def test_two_tokens_in_a_request_are_none(stranger: TestClient) -> None:
     both = [("X-Impasto-Token", TOKEN), ("X-Impasto-Token", "wrong")]
     assert stranger.get("/api/hello", headers=both).status_code == 401
+
+
+def test_wrong_tokens_are_answered_ever_later_and_a_right_one_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(security, "PACE", 0.05)
+    app = create(site)
+
+    async def status(token: str) -> int:
+        headers = ((b"host", HOST.encode()), (b"x-impasto-token", token.encode()))
+        return (await ask(app, "GET", "/api/hello", headers=headers)).status
+
+    async def storm() -> list[int]:
+        begun = time.monotonic()
+        wrong = [asyncio.create_task(status(f"guess {number}")) for number in range(200)]
+        await asyncio.sleep(0.1)
+        right = await status(TOKEN)
+        assert not all(each.done() for each in wrong), "some wait while the right one is let in"
+        found = await asyncio.gather(*wrong)
+        assert time.monotonic() - begun > 20 * 0.05
+        return [right, *found]
+
+    right, *wrong = asyncio.run(storm())
+    assert right == 200
+    assert set(wrong) == {401, 429}
+    assert wrong.count(401) < security.BURST + 2 * security.WAITING, "the others fill no memory"
 
 
 GOOD_HOSTS = [

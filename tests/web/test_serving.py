@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,12 @@ def served(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
     """A server in a process of its own: it, its address and its token."""
     environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "XDG_CACHE_HOME": str(folder / "cache")}
     command = [sys.executable, "-m", "impasto", "ui", "--no-browser", "--no-workers", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=folder, env=environment, text=True) as server:
+    with (
+        (folder / "errors").open("w") as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, cwd=folder, env=environment, text=True
+        ) as server,
+    ):
         assert server.stdout is not None
         try:
             found = re.search(r"(http://\S+)/#token=(\S+)", server.stdout.readline())
@@ -53,7 +58,7 @@ def asked(address: str, token: str, path: str, *, method: str = "GET") -> Any:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sockets are looked up in /proc")
-def test_it_listens_to_this_machine_only_and_ends_at_once(tmp_path: Path) -> None:
+def test_it_listens_to_this_machine_only_and_ends_at_once_and_quietly(tmp_path: Path) -> None:
     made.finished(tmp_path / "runs" / "anna")
     made.finished(tmp_path / "quickstart" / "zorb")
     (tmp_path / "quickstart" / "quickstart.toml").touch()  # the example was trained here
@@ -62,13 +67,16 @@ def test_it_listens_to_this_machine_only_and_ends_at_once(tmp_path: Path) -> Non
         shown = {each["id"] for each in asked(address, token, "/api/runs")["runs"]}
         assert shown == {"runs:anna", "quickstart:zorb"}
         assert list(_listening(server.pid)) == ["0100007F"]
-        stream = urllib.request.Request(f"{address}/api/stream", headers={"X-Impasto-Token": token})
-        with urllib.request.urlopen(stream, timeout=20) as told:
-            assert told.readline() == b"retry: 2000\n"
+        with ExitStack() as tabs:
+            for path in ("/api/stream", "/api/runs/runs%3Aanna/stream") * 3:
+                stream = urllib.request.Request(address + path, headers={"X-Impasto-Token": token})
+                told = tabs.enter_context(urllib.request.urlopen(stream, timeout=20))
+                assert told.readline() == b"retry: 2000\n"
             begun = time.monotonic()
             server.send_signal(signal.SIGINT)
             server.wait(30)
-            assert time.monotonic() - begun < 10, "an open stream does not keep it"
+            assert time.monotonic() - begun < 8, "open streams do not keep it; on an idle machine it takes a second"
+        assert (tmp_path / "errors").read_text() == ""
         assert token not in Path(f"/proc/{os.getpid()}/cmdline").read_text()
 
 

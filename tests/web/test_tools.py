@@ -7,18 +7,24 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from safetensors.numpy import save_file
 from starlette.testclient import TestClient
 
 from impasto import pocket
 from impasto.store import Store
 from impasto.web import health
+from impasto.web.app import create
+from impasto.web.chores import Chore
+from impasto.web.site import Site
 from tests.web import made
+from tests.web.conftest import HOST, TOKEN
 
 
 def lora(path: Path, rank: int = 4) -> Path:
@@ -176,3 +182,34 @@ def test_the_server_does_all_this_without_torch(tmp_path: Path, models: Path) ->
         sys.exit("torch" in sys.modules)
     """
     assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False).returncode == 0
+
+
+def test_tokens_are_told_to_be_there_and_never_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secret = "hf_abcdefghijklmnop"
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with TestClient(
+        create(replace(site, webhook="https://hooks.example/services/T0/secret")), base_url=f"http://{HOST}",
+        headers={"X-Impasto-Token": TOKEN},
+    ) as client:  # fmt: skip
+        told = get(client, "/tools/tokens")
+        assert (told["hub"]["is_set"], told["webhook"]) == (False, {"is_set": True, "host": "hooks.example"})
+        monkeypatch.setenv("HF_TOKEN", secret)
+        assert get(client, "/tools/tokens")["hub"]["source"] == "environment"
+        monkeypatch.delenv("HF_TOKEN")
+        (tmp_path / "token").write_text(secret)
+        told = client.get("/api/tools/tokens").text
+        assert '"source":"file"' in told
+        assert secret not in told
+        assert "services" not in told
+
+
+def test_the_time_that_is_left_follows_from_the_pace_since_the_first_word() -> None:
+    chore = Chore("1", "compare", [], state="running")
+    assert chore.left(100.0) is None
+    chore.first, chore.done, chore.total = (100.0, 1), 1, 9
+    assert chore.left(103.0) is None
+    chore.done = 3
+    assert chore.left(110.0) == pytest.approx(30.0)

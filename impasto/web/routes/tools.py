@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path as Place
 from typing import Annotated
 
 from fastapi import APIRouter, Path
 
 from impasto.errors import Problem
-from impasto.web import storage
+from impasto.web import keys, storage
 from impasto.web.chores import Chore
 from impasto.web.desk import At, Desk
 from impasto.web.live import Now
@@ -27,6 +28,7 @@ from impasto.web.views_tools import (
     Models,
     ResizeGiven,
     Storage,
+    Tokens,
     VerifyGiven,
 )
 
@@ -51,6 +53,12 @@ def storage_list(now: Now, desk: At) -> Storage:
 def clean(body: CleanGiven, now: Now, desk: At) -> Cleaned:
     """Tell what would be removed; with `go`, remove it."""
     return storage.clean(now, desk.store, body.ids, days=body.days, go=body.go)
+
+
+@router.get("/tools/tokens")
+def tokens(desk: At) -> Tokens:
+    """Which tokens and addresses of other services this server and its trainings have. None of them is told."""
+    return keys.tokens(desk.site)
 
 
 @router.get("/tools/doctor")
@@ -160,5 +168,5 @@ def _found(desk: Desk, id: str) -> Chore:
 def _shown(found: Chore) -> ChoreView:
     return ChoreView(
         id=found.id, what=found.what, state=found.state, done=found.done, total=found.total, text=found.text,
-        result=found.result, problems=told(found.problems), begun=found.begun,
+        left=found.left(time.time()), result=found.result, problems=told(found.problems), begun=found.begun,
     )  # fmt: skip

@@ -2,6 +2,7 @@ import { SvelteMap, SvelteSet } from 'svelte/reactivity';
 import { asProblems, type Problem } from '$lib/api';
 import { fail, say } from '$lib/say.svelte';
 import * as api from './api';
+import * as drafts from './drafts';
 import type { Index, Page, Pic } from './api';
 
 export const CHUNK = 200;
@@ -14,6 +15,11 @@ function editsOf(id: string): SvelteMap<string, string> {
   if (!found) unsaved.set(id, (found = new SvelteMap()));
   return found;
 }
+
+// Whatever page is open: what is not saved is asked about before the tab goes.
+addEventListener('beforeunload', (event) => {
+  if ([...unsaved.values()].some((edits) => edits.size)) event.preventDefault();
+});
 
 /** A folder of pictures as it is looked through: the pages that came, what is chosen, what was changed. */
 export class View {
@@ -28,6 +34,10 @@ export class View {
   shown = $state.raw<(Pic | undefined)[]>([]);
   at = $state(0);
   saving = $state(false);
+  /** Rises when other pictures are shown: the present one is brought into view. */
+  turns = $state(0);
+  /** Changes that a page before this one did not save, until one has said what becomes of them. */
+  found = $state.raw<drafts.Draft | null>(null);
   readonly edits: SvelteMap<string, string>;
   readonly chosen = new SvelteSet<string>();
 
@@ -49,6 +59,7 @@ export class View {
     this.asked.clear();
     try {
       const head = await this.page(0, signal);
+      if (!this.head && !this.edits.size) this.found = drafts.kept(this.id, head.path);
       this.head = head;
       this.problems = [];
       const shown: (Pic | undefined)[] = Array.from({ length: head.total });
@@ -57,9 +68,24 @@ export class View {
       this.shown = shown;
       this.at = Math.min(place, Math.max(0, head.total - 1));
       if (place >= CHUNK) this.need(place, place);
+      this.turns++;
     } catch (error) {
       if (!signal.aborted) this.problems = asProblems(error);
     }
+  }
+
+  /** Have the browser keep what is changed and not saved. */
+  keep(): void {
+    const captions = [...new Map([...(this.found?.captions ?? []), ...this.edits])];
+    if (!this.head || (this.found && !this.edits.size)) return;
+    drafts.keep(this.id, { path: this.head.path, version: this.head.version, at: Date.now() / 1000, captions });
+  }
+
+  /** Take up what a page before this one did not save, or forget it. */
+  restore(wanted: boolean): void {
+    if (wanted) for (const [pic, caption] of this.found?.captions ?? []) this.edits.set(pic, caption);
+    this.found = null;
+    this.keep();
   }
 
   /** Read the index of tags anew. */

@@ -1,4 +1,4 @@
-import { get, part, post, type Problem } from '$lib/api';
+import { get, part, post, type Problem, type Schemas } from '$lib/api';
 
 export interface Job {
   id: string;
@@ -6,6 +6,8 @@ export interface Job {
   state: 'waiting' | 'running' | 'done' | 'failed';
   done: number;
   total: number;
+  /** Seconds. */
+  left: number | null;
   text: string;
   result: unknown;
   problems: Problem[];
@@ -36,6 +38,7 @@ export interface Check {
   fix: string;
 }
 
+export const tokens = () => get<Schemas['Tokens']>('/tools/tokens');
 export const work = (verb: string, body: Record<string, unknown>) => post<{ job: string }>(`/tools/weights/${verb}`, body);
 export const job = (id: string) => get<Job>(`/tools/jobs/${part(id)}`);
 export const cancel = (id: string) => post<unknown>(`/tools/jobs/${part(id)}/cancel`);
