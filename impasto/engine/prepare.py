@@ -12,7 +12,6 @@ from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import groupby
-from pathlib import Path
 from threading import Lock
 
 import torch
@@ -22,9 +21,8 @@ from impasto import dice, events
 from impasto.config import RunConfig
 from impasto.data import captions as words
 from impasto.data import encode as encodings
-from impasto.data import pixels, recipes
+from impasto.data import recipes, visiting
 from impasto.data.batch import Batch, Conditioning, stacked
-from impasto.data.buckets import Placement
 from impasto.data.config import Captions
 from impasto.data.examples import scan
 from impasto.data.feed import MEMO, Feed, planned
@@ -234,7 +232,7 @@ class Source:
 
     def _encode(self, visits: Sequence[Visit]) -> list[dict[str, Tensor]]:
         """Pictures of one size, encoded together."""
-        drawn = [pixels.render(self._pixels(v), v.placement, flip=v.flip, color=v.color) for v in visits]
+        drawn = [visiting.picture(self._feed.example(each), each, self._config.data.alpha) for each in visits]
         shown = torch.stack([torch.from_numpy(each) for each in drawn])
         with self._one_at_a_time, self._encoder():  # threads decode side by side, and encode in turn
             assert self._vae is not None
@@ -259,10 +257,6 @@ class Source:
             finally:
                 self._vae = None
 
-    def _pixels(self, visit: Visit) -> pixels.Pixels:
-        example = self._feed.example(visit)
-        return _loaded(example.path, example.id, visit.placement, self._config.data.alpha)
-
     def _mask(self, visit: Visit, size: tuple[int, int]) -> Tensor:
         """What of a picture counts, [1, h, w] at the size of its latents."""
         example = self._feed.example(visit)
@@ -278,15 +272,8 @@ class Source:
         return encodings.kept(store, recipe, lambda: self._render_mask(visit, size, by_alpha=by_alpha))["mask"]
 
     def _render_mask(self, visit: Visit, size: tuple[int, int], *, by_alpha: bool) -> dict[str, Tensor]:
-        example, found = self._feed.example(visit), torch.ones(())
-        if example.mask is not None:
-            drawn = pixels.grey(_loaded(example.mask.path, example.mask.id, visit.placement, "black"))
-            found = found * torch.from_numpy(pixels.render_mask(drawn, visit.placement, flip=visit.flip))
-        alpha = self._pixels(visit).alpha if by_alpha else None
-        if alpha is not None:
-            found = found * torch.from_numpy(pixels.render_mask(alpha, visit.placement, flip=visit.flip))
-        whole = found.expand(visit.placement.bucket.height, visit.placement.bucket.width)
-        return {"mask": encodings.shrunk(whole, size)}
+        whole = visiting.counts(self._feed.example(visit), visit, self._config.data.alpha, by_alpha=by_alpha)
+        return {"mask": encodings.shrunk(torch.from_numpy(whole), size)}
 
     def _sizes(self, visit: Visit) -> tuple[float, ...]:
         return encodings.sizes(self._feed.example(visit).size, visit.placement, flip=visit.flip)
@@ -295,11 +282,8 @@ class Source:
 
     def _caption(self, visit: Visit, key: str, moment: words.Moment | None) -> str:
         """The caption of a visit; at no moment of the training, the whole one."""
-        caption = self._feed.example(visit).caption
         rules = self._config.data.captions_of(self._config.data.sets[visit.set])
-        if moment is None:
-            return words.complete(caption, rules)
-        return words.visited(caption, rules, dice.generator("caption", self._config.train.seed, key), moment)
+        return visiting.caption(self._feed.example(visit), rules, self._config.train.seed, key, moment)
 
     @cached_property
     def _steps(self) -> int:
@@ -384,13 +368,6 @@ class Source:
         if self._compute.device.type == "cuda":
             return value.pin_memory().to(self._compute.device, non_blocking=True)
         return value.to(self._compute.device)
-
-
-def _loaded(path: Path, id: str, placement: Placement, background: pixels.Background) -> pixels.Pixels:
-    found = pixels.load(path, background=background, placement=placement, id=id)
-    if isinstance(found, Problem):
-        raise DataError(found)
-    return found
 
 
 def _progress(tell: Tell, name: str, done: int, total: int) -> None:

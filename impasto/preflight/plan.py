@@ -44,11 +44,15 @@ ENLARGED, LOST = 1.05, 0.1
 
 def plan(config: RunConfig, store: Store, progress: Progress | None = None) -> Forecast:
     """Everything about a run before it starts. Raises UserError as a run would."""
+    return forecast(config, *looked(config, store, progress), store)
+
+
+def looked(config: RunConfig, store: Store, progress: Progress | None = None) -> tuple[Card, Feed]:
+    """The base, and what the run trains on. Raises UserError as a run would."""
     card = detect.look(config.model, heads=True)
     found = scan(config.data, memo=store.root / MEMO, progress=progress)
     found.check(config.data)
-    feed = planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)
-    return forecast(config, card, feed, store)
+    return card, planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)
 
 
 def forecast(config: RunConfig, card: Card, feed: Feed, store: Store) -> Forecast:
