@@ -174,6 +174,9 @@ def _installed(config: RunConfig) -> Found:
     if isinstance(config.optim.optimizer, AdamW8bit) and find_spec("bitsandbytes") is None:
         what = "adamw-8bit comes from the package bitsandbytes, which is not installed"
         yield "E-CFG-046", ("optim", "optimizer", "kind"), what, "pip install bitsandbytes"
+    if "wandb" in config.track.to and find_spec("wandb") is None:
+        what = "runs are sent to Weights & Biases by the package wandb, which is not installed"
+        yield "E-CFG-046", ("track", "to"), what, "pip install wandb"
 
 
 def _rates(config: RunConfig) -> Found:

@@ -53,8 +53,8 @@ def draw(*what: str, out: Path = Path("drawn"), epoch: int = 1, count: int = 40,
     card, feed = plan.looked(config, Store(default_root(os.environ)), _progress if sys.stderr.isatty() else None)
     for dataset in config.data.sets:
         if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(dataset.path)):
-            what = f"{out.absolute()} is in the picture folder {dataset.path}, which is never written to"
-            raise ConfigError(Problem("E-CFG-032", what, "command line --out", "choose a folder outside of it"))
+            odd = f"{out.absolute()} is in the picture folder {dataset.path}, which is never written to"
+            raise ConfigError(Problem("E-CFG-032", odd, "command line --out", "choose a folder outside of it"))
     found = drawn.visits(config, card, feed, epoch=epoch, count=count or None, only=only)
     made = sheet.write(found, out)
     if not made.visits:

@@ -14,6 +14,7 @@ from impasto.cli import (
     comparing,
     compat,
     data,
+    exporting,
     files,
     layers,
     plan,
@@ -47,7 +48,7 @@ for command in (
     plan.plan,
     data.app,
     training.plot,
-    runs.runs,
+    runs.app,
     runs.show,
     runs.stop,
     runs.save,
@@ -75,6 +76,7 @@ for command in (
     ui.ui,
 ):
     app.command(command)
+runs.app.command(exporting.export)
 app.command(compat.import_, name="import")
 app.command(comparing.count, name="votes")
 

@@ -98,6 +98,23 @@ def run(made: Exported, config: RunConfig) -> None:
     if config.validation != usual.validation or any(each.role == "validation" for each in config.data.sets):
         made.lose("validation")
     _previews(made, config)
+    _tracked(made, config)
+
+
+def _tracked(made: Exported, config: RunConfig) -> None:
+    track = config.track
+    if not track.to:
+        return
+    made.put("log_with", "all" if len(track.to) > 1 else track.to[0])
+    if "tensorboard" in track.to:
+        made.put("logging_dir", str(track.folder or "logs"))
+    if "wandb" in track.to:
+        made.put("log_tracker_name", track.project)
+        made.put("wandb_run_name", track.name)
+        if track.options:
+            made.lose("track.options", "put them into a file for --log_tracker_config, in a table [wandb]")
+    elif track.name:
+        made.lose("track.name", "logs are named by the time there")
 
 
 def _kept(made: Exported, config: RunConfig) -> None:

@@ -55,6 +55,7 @@ RULES: dict[str, tuple[Verdict, str]] = {
     "validation.share": ("allowed by name", "other pictures are learnt from here on"),
     "validation": ("applied", "it holds from here on"),
     "guard": ("applied", "it holds from here on"),
+    "track": ("applied", "it says who is told of the training"),
     "output": ("applied", "it holds from here on"),
     "device": ("applied", "the same numbers, to rounding, on other hardware"),
     "version": ("applied", "the form of the file"),

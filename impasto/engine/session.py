@@ -23,6 +23,7 @@ from impasto.engine.member import Member
 from impasto.engine.prepare import Source
 from impasto.engine.proving import Witness
 from impasto.engine.told import Teller
+from impasto.engine.tracked import Trackers
 from impasto.engine.trainer import Trainer
 from impasto.errors import DivergedError, Problem, UserError
 from impasto.events import Event, EventLog
@@ -56,6 +57,7 @@ class Session:
     ledger: Ledger = field(init=False)
     guard: Guard = field(init=False)
     gauge: Gauge = field(init=False, default_factory=Gauge)
+    trackers: Trackers = field(init=False)
     ranked_on: list[Batch] = field(init=False, default_factory=list)
     """The pictures that ranks are measured on, where the adapter is to be cut to some."""
 
@@ -69,6 +71,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.guard = Guard(self.config.guard)
+        self.trackers = Trackers(self.config, self.folder, self.tell)
 
     def tell(self, event: Event) -> None:
         """Write an event, and show it to whoever watches."""
@@ -123,6 +126,7 @@ class Session:
         step = self.member.step
         self.folder.update_record(self.teller.record())
         self.tell(events.Started(run=self.config.name, steps=self.member.total, resumed_from=step or None))
+        self.trackers.begin(step)
         self.touch_clock()
 
     # -- between two steps ---------------------------------------------------------------------------------------
@@ -131,6 +135,7 @@ class Session:
         """Report what the step did, then do what is due: preview, save, stop, finish."""
         if self.member.comes_to_rest:
             self.tell(events.Noted(text=f"the text encoder's adapter rests from step {self.member.step} on"))
+        self.trackers.look()
         asked = control.requests(self.folder)
         if asked or self.done or self._report_due(trainer):
             self.report(trainer)

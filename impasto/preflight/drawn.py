@@ -145,5 +145,5 @@ def _read(reader: str, counted: Sequence[Count], limit: int) -> Read:
     return Read(reader, count.tokens, limit, count.lost)
 
 
-def _bytes(values: np.typing.NDArray[np.float32]) -> Bytes:
+def _bytes(values: np.typing.NDArray[np.floating[Any]]) -> Bytes:
     return np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)

@@ -145,6 +145,8 @@ def _config(seed: int) -> RunConfig:
         "save": {**dice.choice([{"every_epochs": 2}, {"every_steps": 50}]), "keep": 3, "precision": "bf16"},
         "preview": {"every_epochs": 1, "at_start": dice.random() < 0.5,
                     "prompts": [{"text": "a cat", "negative": "blurry", "width": 512, "height": 768, "seed": 3}]},
+        "track": dice.choice([{}, {"to": ["tensorboard"], "folder": "/logs"}, {"to": ["tensorboard", "wandb"],
+                              "folder": "logs", "project": "loras", "name": "third"}, {"to": ["wandb"]}]),
         "output": {"folder": "out"},
     }  # fmt: skip
     return RunConfig.model_validate(values)

@@ -250,13 +250,26 @@ def test_the_command_writes_a_file_that_loads_and_tells_of_the_rest(
 
 
 def test_a_whole_command_line_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["accelerate", "launch", "train_network.py", "--network_dim", "8", "--log_with", "wandb"]
+    words = ["accelerate", "launch", "train_network.py", "--network_dim", "8", "--dataset_class", "mine.Pictures"]
     assert main(["import", "--json", "--", *words]) == 0
     told = json.loads(capsys.readouterr().out)
     assert "rank = 8" in told["toml"]
-    assert {"name": "--log_with", "outcome": "not carried over"}.items() <= told["results"][-1].items()
+    assert {"name": "--dataset_class", "outcome": "not carried over"}.items() <= told["results"][-1].items()
     assert main(["import", "--strict", "--", *words]) == 2
-    assert "E-IMP-005 --log_with" in capsys.readouterr().err
+    assert "E-IMP-005 --dataset_class" in capsys.readouterr().err
+
+
+def test_a_recipes_trackers_come_along(tmp_path: Path) -> None:
+    (tmp_path / "trackers.toml").write_text('[wandb]\nentity = "studio"\ntags = ["a"]\nresume = "never"\n')
+    known = ["--output_name", "anna", "--logging_dir", "/logs", "--log_tracker_name", "loras", "--log_prefix", "xl-"]
+    both = _line(*known, "--log_with", "all", "--log_tracker_config", str(tmp_path / "trackers.toml")).config.track
+    assert both.to == ("tensorboard", "wandb")
+    assert (both.project, both.name, str(both.folder)) == ("loras", "xl-anna", "/logs")
+    assert both.options == {"entity": "studio", "tags": ("a",)}
+    assert _line(*known).config.track.to == ("tensorboard",), "as there: a folder of logs alone is TensorBoard's"
+    assert _line("--output_name", "anna", "--log_prefix", "xl-").config.track.to == ()
+    named = _line(*known, "--log_with", "wandb", "--wandb_run_name", "third try").config.track
+    assert (named.to, named.name, named.folder) == (("wandb",), "third try", None)
 
 
 def test_exports_are_written_with_what_belongs_to_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
