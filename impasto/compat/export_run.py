@@ -84,11 +84,15 @@ def run(made: Exported, config: RunConfig) -> None:
     made.put("save_precision", {"fp32": "float"}.get(save.precision, save.precision))
     made.put("save_every_n_epochs", save.every_epochs)
     made.put("save_every_n_steps", save.every_steps)
+    made.put("save_n_epoch_ratio", None if save.every_epochs else save.files)
     if save.every_minutes is not None:
         made.lose("save.every_minutes")
     _kept(made, config)
     for name, value in (("metadata_title", output.title), ("metadata_author", output.author),
-                        ("training_comment", output.comment)):  # fmt: skip
+                        ("training_comment", output.comment), ("metadata_description", output.description),
+                        ("metadata_license", output.license), ("metadata_tags", ", ".join(output.tags)),
+                        ("metadata_trigger_phrase", output.trigger_phrase), ("metadata_usage_hint", output.usage_hint),
+                        ("metadata_preprocessor", output.preprocessor)):  # fmt: skip
         made.put(name, value, "")
     usual = RunConfig()
     if output.log_every != usual.output.log_every:

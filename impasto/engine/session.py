@@ -15,6 +15,7 @@ from impasto.adapters.adapter import Adapter
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.feed import Feed
+from impasto.data.plan import spread
 from impasto.engine import checkpoint, pick, plots, preview, ranks, reading
 from impasto.engine.guard import Guard
 from impasto.engine.ledger import Ledger
@@ -204,9 +205,10 @@ class Session:
         return self.feed.plan.due(self.member.step, steps, epochs)
 
     def _save_due(self) -> bool:
-        minutes = self.config.save.every_minutes
-        by_clock = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
-        return by_clock or self._due(self.config.save.every_steps, self.config.save.every_epochs)
+        save = self.config.save
+        by_clock = save.every_minutes is not None and time.monotonic() - self._saved_at >= 60 * save.every_minutes
+        by_part = self.member.step in spread(self.member.total, save.files)
+        return by_clock or by_part or self._due(save.every_steps, save.every_epochs)
 
     # -- doing it ------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from impasto.config import RunConfig
 from impasto.data import recipes, traces
 from impasto.data.examples import Example, Progress, Scan, scan
 from impasto.data.feed import MEMO, Feed, planned
-from impasto.data.plan import Micro
+from impasto.data.plan import Micro, spread
 from impasto.errors import ModelFileError
 from impasto.families import detect
 from impasto.families.card import Card
@@ -108,6 +108,7 @@ def _steps(config: RunConfig, feed: Feed, learnt: Sequence[Example]) -> Steps:
     )
     visits = sum(len(micro.visits) for micro in trained)
     saves = plan.due_steps(total, config.save.every_steps, config.save.every_epochs)
+    saves += spread(total, config.save.files)
     previews = plan.due_steps(total, config.preview.every_steps, config.preview.every_epochs)
     start = [0] if config.preview.at_start and config.preview.prompts else []
     return Steps(
