@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from impasto.compat.export import Exported
 from impasto.compat.tables import SAMPLERS
+from impasto.compat.to_model import SILENCE
 from impasto.config import RunConfig
 from impasto.families.card import usual_guidance
 
@@ -60,11 +61,20 @@ def model(made: Exported, config: RunConfig) -> None:
     made.put("t5xxl_max_token_length", base.t5_tokens)
     if made.base == "flux":
         made.args["guidance_scale"] = base.guidance
+    if made.base == "sd3":
+        _sd3(made, config)
     if base.config_path is not None:
         made.lose("model.config_path")
     masks = {"none": (), "clip": ("lg",), "t5": ("t5",), "all": ("lg", "t5")}[base.text_encoder_mask]
     for mask in masks:
         made.put(f"apply_{mask}_attn_mask", True)
+
+
+def _sd3(made: Exported, config: RunConfig) -> None:
+    for name, chance in zip(SILENCE, config.data.silence.chances, strict=True):
+        made.put(name, chance, 0.0)
+    made.put("pos_emb_random_crop_rate", config.objective.places.anywhere, 0.0)
+    made.put("enable_scaled_pos_embed", config.objective.places.scaled, False)
 
 
 def run(made: Exported, config: RunConfig) -> None:

@@ -5,6 +5,7 @@ Training and `impasto data draw` both come through here, so what is drawn is wha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,17 @@ def caption(example: Example, rules: Captions, seed: int, key: str, moment: Mome
     if moment is None:
         return captions.complete(example.caption, rules)
     return captions.visited(example.caption, rules, dice.generator("caption", seed, key), moment)
+
+
+def silent(chances: Sequence[float], seed: int, key: str) -> list[bool]:
+    """Which text encoders say nothing at a visit, each by dice of its own."""
+    return [dice.generator("silence", number, seed, key).random() < chance for number, chance in enumerate(chances)]
+
+
+def places(chance: float, seed: int, key: str) -> tuple[float, float]:
+    """How far from the top and the left its places are cut, in 0..1 of what is left over; -1 in the middle."""
+    rng = dice.generator("places", seed, key)
+    return (rng.random(), rng.random()) if rng.random() < chance else (-1.0, -1.0)
 
 
 def _loaded(path: Path, id: str, placement: Placement, background: Background) -> pixels.Pixels:

@@ -33,6 +33,7 @@ RULES: dict[str, tuple[Verdict, str]] = {
     "data.text_encoder_batch_size": ("applied", "what is encoded already stays; the rest rounds differently"),
     "data.workers": ("applied", "the same batches, made by more or fewer threads"),
     "data.prefetch": ("applied", "the same batches, made earlier or later"),
+    "data.silence": ("applied", "it holds for the steps still to come"),
     "data": ("allowed by name", "order and steps of an epoch change; the step counter goes on"),
     "objective": ("allowed by name", "the loss means something else from here on"),
     "optim.optimizer.kind": ("refused", "the optimizer's memory is of another kind"),

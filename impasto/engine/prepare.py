@@ -199,15 +199,34 @@ class Source:
         size = (latents[0].shape[-2], latents[0].shape[-1])
         masked = self._config.data.masks_of(self._config.data.sets[micro.set]).used
         mask = self._moved(torch.stack([self._mask(visit, size) for visit in micro.visits])) if masked else None
-        sizes = torch.tensor([self._sizes(visit) for visit in micro.visits])
+        cond = {**self._cond(texts), **self._choices(micro)}
         return Batch(
             keys=micro.keys,
             latents=self._moved(torch.stack(latents)),
-            cond={name: self._moved(value) for name, value in {**self._cond(texts), "sizes": sizes}.items()},
+            cond={name: self._moved(value) for name, value in cond.items()},
             weight=self._moved(torch.tensor(weights)),
             mask=mask,
             prior=tuple(self._regularizes(visit) for visit in micro.visits) if self._keeps_base else (),
         )
+
+    def _choices(self, micro: Micro) -> Conditioning:
+        """What else a denoiser is told of each visit: the geometry of its picture, and where the settings ask for them,
+        who is silent and which places it is at. Nothing of it by dice where it is only measured."""
+        seed, places, chances = (
+            self._config.train.seed,
+            self._config.objective.places,
+            self._config.data.silence.chances,
+        )
+        told = {"sizes": torch.tensor([self._sizes(visit) for visit in micro.visits])}
+        if any(chances):
+            chances = (0.0, 0.0, 0.0) if micro.measured else chances
+            told["silent"] = torch.tensor([visiting.silent(chances, seed, key) for key in micro.keys]).float()
+        if not places.usual:
+            anywhere = 0.0 if micro.measured else places.anywhere
+            told["places"] = torch.tensor([visiting.places(anywhere, seed, key) for key in micro.keys])
+        if places.scaled:
+            told["scaled"] = torch.ones(len(micro.visits))
+        return told
 
     # -- pictures ------------------------------------------------------------------------------------------------
 

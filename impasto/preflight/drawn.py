@@ -26,6 +26,8 @@ from impasto.families import t5_tokens, tokens
 from impasto.families.card import Card
 from impasto.families.tokens import Count
 
+ENCODERS = ("CLIP-L", "CLIP-G", "T5")
+
 
 @dataclass(frozen=True)
 class Read:
@@ -54,6 +56,9 @@ class Drawn:
     weight: float
     """How much its loss counts."""
 
+    silent: tuple[str, ...]
+    """The text encoders that say nothing."""
+
     reads: tuple[Read, ...]
     pixels: Bytes
     """[H, W, 3]"""
@@ -80,6 +85,7 @@ class Drawn:
             "weight": self.weight,
             "written": example.caption,
             "caption": self.caption,
+            "silent": list(self.silent),
             "tokens": {each.reader: {"read": min(each.tokens, each.limit), "cut": each.cut} for each in self.reads},
         }
 
@@ -100,11 +106,11 @@ def visits(
         raise ConfigError(Problem("E-CLI-001", what, "command line", f"--epoch {min(max(1, epoch), begun)}"))
     found = ((step, visit, key) for step, visit, key in _looks(config, feed, epoch - 1)
              if only in str(feed.example(visit).path))  # fmt: skip
-    total = feed.plan.total_steps(config.train)
+    total, seed, chances = feed.plan.total_steps(config.train), config.train.seed, config.data.silence.chances
     for step, visit, key in islice(found, count):
         dataset, example = config.data.sets[visit.set], feed.example(visit)
         rules, masks = config.data.captions_of(dataset), config.data.masks_of(dataset)
-        text = visiting.caption(example, rules, config.train.seed, key, Moment(step, total, epoch - 1))
+        text = visiting.caption(example, rules, seed, key, Moment(step, total, epoch - 1))
         prior = config.objective.prior_weight if dataset.role == "regularization" else 1.0
         behind = config.data.alpha
         counted = visiting.counts(example, visit, behind, by_alpha=masks.alpha) if masks.used else None
@@ -115,6 +121,9 @@ def visits(
             example=example,
             caption=text,
             weight=prior * dataset.weight * example.weight,
+            silent=tuple(
+                name for name, hushed in zip(ENCODERS, visiting.silent(chances, seed, key), strict=True) if hushed
+            ),
             reads=_reads(card, config, text),
             pixels=_bytes((visiting.picture(example, visit, behind).transpose(1, 2, 0) + 1) / 2),
             counts=None if counted is None else _bytes(counted),
@@ -146,4 +155,5 @@ def _read(reader: str, counted: Sequence[Count], limit: int) -> Read:
 
 
 def _bytes(values: np.typing.NDArray[np.floating[Any]]) -> Bytes:
-    return np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
+    found: Bytes = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
+    return found

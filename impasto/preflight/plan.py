@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from impasto.adapters.config import Adapter, Ranked
+from impasto.checks import check_base
 from impasto.config import RunConfig
 from impasto.data import recipes, traces
 from impasto.data.examples import Example, Progress, Scan, scan
@@ -50,6 +51,7 @@ def plan(config: RunConfig, store: Store, progress: Progress | None = None) -> F
 def looked(config: RunConfig, store: Store, progress: Progress | None = None) -> tuple[Card, Feed]:
     """The base, and what the run trains on. Raises UserError as a run would."""
     card = detect.look(config.model, heads=True)
+    check_base(config, card)
     found = scan(config.data, memo=store.root / MEMO, progress=progress)
     found.check(config.data)
     return card, planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)

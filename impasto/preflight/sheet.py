@@ -121,6 +121,7 @@ def _lines(each: Drawn, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> l
     said += ["mirrored"] if visit.flip else []
     said += ["recoloured"] if visit.color is not None else []
     said += [f"counts {each.weight:g}"] if each.weight != 1 else []
+    said += [f"without {' and '.join(each.silent)}"] if each.silent else []
     found = [(line, QUIET) for line in _wrapped(", ".join(said), font)[:2]]
     cut = [f"{read.reader} reads {read.limit} of {read.tokens} tokens" for read in each.reads if read.cut]
     found += [(line, RED) for line in _wrapped("; ".join(cut), font)[:1]]

@@ -259,6 +259,17 @@ def test_a_whole_command_line_can_be_given(capsys: pytest.CaptureFixture[str]) -
     assert "E-IMP-005 --dataset_class" in capsys.readouterr().err
 
 
+def test_silence_and_places_are_for_stable_diffusion_3_alone() -> None:
+    words = ["--clip_l_dropout_rate", "0.1", "--t5_dropout_rate", "0.2", "--pos_emb_random_crop_rate", "0.3"]
+    line = ("accelerate", "launch", "sd3_train_network.py", *words, "--enable_scaled_pos_embed")
+    made = translate(reading.of_words(line, "line", Path.cwd())).config
+    assert made.data.silence.chances == (0.1, 0.0, 0.2)
+    assert (made.objective.places.anywhere, made.objective.places.scaled) == (0.3, True)
+    other = _line(*words)
+    assert other.config.data.silence.chances == (0.0, 0.0, 0.0)
+    assert {each.name for each in other.of("lost")} == {each for each in words if each.startswith("--")}
+
+
 def test_a_recipes_trackers_come_along(tmp_path: Path) -> None:
     (tmp_path / "trackers.toml").write_text('[wandb]\nentity = "studio"\ntags = ["a"]\nresume = "never"\n')
     known = ["--output_name", "anna", "--logging_dir", "/logs", "--log_tracker_name", "loras", "--log_prefix", "xl-"]
