@@ -50,6 +50,8 @@ def model(made: Exported, config: RunConfig) -> None:
     if not base.token_padding:
         made.lose("model.token_padding = false")
     made.put("gradient_checkpointing", base.gradient_checkpointing, False)
+    made.put("cpu_offload_checkpointing", base.offload_checkpoints, False)
+    made.put("disable_mmap_load_safetensors", base.reading == "plain", False)
     if made.base in ("flux", "sd3"):
         waiting = base.blocks_to_swap
         made.put("blocks_to_swap", round(waiting / 1.5) if made.base == "flux" else waiting, 0)

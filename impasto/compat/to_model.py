@@ -114,6 +114,13 @@ def _precision(desk: Desk) -> None:
         desk.set("model.precision", "fp32", "as where nothing is said there")
     if desk.flag("gradient_checkpointing"):
         desk.put("gradient_checkpointing", ("model.gradient_checkpointing", True), plain=True)
+    if desk.flag("cpu_offload_checkpointing"):
+        if desk.get("model.gradient_checkpointing"):
+            desk.put("cpu_offload_checkpointing", ("model.offload_checkpoints", True), plain=True)
+        else:
+            desk.same("cpu_offload_checkpointing", "without gradient_checkpointing there is nothing to move")
+    if desk.flag("disable_mmap_load_safetensors"):
+        desk.put("disable_mmap_load_safetensors", ("model.reading", "plain"))
     said = "blocks_to_swap" if desk.has("blocks_to_swap") else "split_mode"
     waiting = desk.whole("blocks_to_swap") or (SPLIT if desk.flag("split_mode") else 0)
     if waiting:

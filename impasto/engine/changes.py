@@ -19,6 +19,8 @@ RULES: dict[str, tuple[Verdict, str]] = {
     "model.quantize": ("allowed by name", "the rest of the run sees another rounding of the base"),
     "model.quantize_text_encoder": ("allowed by name", "the rest of the run sees another rounding of the base"),
     "model.gradient_checkpointing": ("applied", "the same numbers for less memory"),
+    "model.offload_checkpoints": ("applied", "the same numbers for less memory"),
+    "model.reading": ("applied", "the same numbers, read in another way"),
     "model.blocks_to_swap": ("applied", "the same numbers for less memory"),
     "model": ("refused", "it changes what the base computes"),
     "adapter.dropout": ("applied", "it holds for the steps still to come"),

@@ -34,7 +34,7 @@ class StableDiffusion3:
         self._tokens = model.t5_tokens or card.t5_tokens
         self._widths = _widths(card, self._tokens)
         self._masked = model.text_encoder_mask
-        freeze(modules, checkpointing=model.gradient_checkpointing)
+        freeze(modules, model)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
         """The picture encoder, in memory for as long as the `with` lasts."""

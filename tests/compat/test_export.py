@@ -136,7 +136,7 @@ def _config(seed: int) -> RunConfig:
         "name": f"run-{seed}",
         "model": {"path": "models/base.safetensors", "precision": dice.choice(["fp16", "bf16"]),
                   **_some(dice, clip_skip=lambda: 2, max_tokens=lambda: 150, emphasis=lambda: "plain",
-                          gradient_checkpointing=lambda: True, prediction=lambda: "v")},
+                          gradient_checkpointing=lambda: True, prediction=lambda: "v", reading=lambda: "plain")},
         "data": _data(dice),
         "adapter": _adapter(dice),
         "objective": _objective(dice),

@@ -270,6 +270,14 @@ def test_silence_and_places_are_for_stable_diffusion_3_alone() -> None:
     assert {each.name for each in other.of("lost")} == {each for each in words if each.startswith("--")}
 
 
+def test_how_a_base_is_read_and_what_waits_on_the_host_come_along() -> None:
+    model = _line("--cpu_offload_checkpointing", "--gradient_checkpointing", "--disable_mmap_load_safetensors").config
+    assert (model.model.offload_checkpoints, model.model.reading) == (True, "plain")
+    alone = _line("--cpu_offload_checkpointing", "--lowram")
+    assert not alone.config.model.offload_checkpoints
+    assert _what(alone, "--lowram")[0] == "better"
+
+
 def test_a_recipes_trackers_come_along(tmp_path: Path) -> None:
     (tmp_path / "trackers.toml").write_text('[wandb]\nentity = "studio"\ntags = ["a"]\nresume = "never"\n')
     known = ["--output_name", "anna", "--logging_dir", "/logs", "--log_tracker_name", "loras", "--log_prefix", "xl-"]
