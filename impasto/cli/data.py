@@ -9,6 +9,7 @@ from pathlib import Path
 from cyclopts import App
 
 from impasto.checks import check
+from impasto.cli.plan import looking
 from impasto.config import read
 from impasto.errors import ConfigError, Problem
 from impasto.store import Store, default_root
@@ -50,7 +51,7 @@ def draw(*what: str, out: Path = Path("drawn"), epoch: int = 1, count: int = 40,
     config, source = read(*runs[0])
     if problems := check(config, source):
         raise ConfigError(*problems)
-    card, feed = plan.looked(config, Store(default_root(os.environ)), _progress if sys.stderr.isatty() else None)
+    card, feed = plan.looked(config, Store(default_root(os.environ)), looking if sys.stderr.isatty() else None)
     for dataset in config.data.sets:
         if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(dataset.path)):
             odd = f"{out.absolute()} is in the picture folder {dataset.path}, which is never written to"
@@ -65,8 +66,3 @@ def draw(*what: str, out: Path = Path("drawn"), epoch: int = 1, count: int = 40,
     print(f"drew {made.visits} visits of epoch {epoch} of {of}: {out / 'sheet-1.png'}{last}")
     if made.cut:
         print(f"{made.cut} captions are longer than what the base reads: `cut` in {out / sheet.LIST} has the rest")
-
-
-def _progress(done: int, total: int) -> None:
-    if done % max(1, total // 100) == 0 or done == total:
-        print(f"\rlooking at pictures {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
