@@ -7,9 +7,9 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from impasto.adapters.config import Adapter, Lora
 from impasto.data.config import Data
@@ -18,16 +18,15 @@ from impasto.errors import ConfigError
 from impasto.families.config import Model
 from impasto.objectives.config import Objective
 from impasto.optim.config import Optim
-from impasto.schema import Section
+from impasto.schema import Name, Section
 from impasto.settings import foreign, overrides, paths, problems, refused, toml, writer
 from impasto.settings.source import Source
+from impasto.track.config import Track
 
 SCHEMA: Final = 1
 
 MODEL_NAMES = frozenset({"pocket"})
 """Base models that are known by name; any other `model.path` is a path."""
-
-Name = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f<>:\"|?*]{1,100}$")]
 
 
 class RunConfig(Section):
@@ -71,6 +70,9 @@ class RunConfig(Section):
 
     guard: Guard = Guard()
     """What happens when numbers go wrong."""
+
+    track: Track = Track()
+    """Where curves and previews are sent besides the run's folder."""
 
     output: Output = Output()
     """Where the run lives."""

@@ -143,6 +143,8 @@ CODES = {
     "E-CFG-048": "an optimizer of a library that does not resume to the bit",
     "E-CFG-049": "an optimizer of a library that is not what it is called",
     "E-CFG-159": "advice is silenced that there is not",
+    "E-CFG-176": "single text encoders are to be silent, and the base cannot do without one",
+    "E-CFG-177": "places are to be cut or scaled, and the base has no table of them",
     "E-CFG-170": "adapter files of this kind in a layout that cannot hold it",
     "E-CFG-141": "nothing to keep the base's answers for",
     "E-CFG-140": "an adapter held in bf16 beside a base that computes in something else",

@@ -39,3 +39,5 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, le=1e9)]
 NaturalFloat = Annotated[float, Field(ge=0.0, le=1e9)]
+Name = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f<>:\"|?*]{1,100}$")]
+"""What a file or a folder can be called everywhere."""

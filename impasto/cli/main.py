@@ -13,6 +13,8 @@ from impasto.cli import (
     branching,
     comparing,
     compat,
+    data,
+    exporting,
     files,
     layers,
     plan,
@@ -44,8 +46,9 @@ for command in (
     training.resume,
     sweep.app,
     plan.plan,
+    data.app,
     training.plot,
-    runs.runs,
+    runs.app,
     runs.show,
     runs.stop,
     runs.save,
@@ -73,6 +76,7 @@ for command in (
     ui.ui,
 ):
     app.command(command)
+runs.app.command(exporting.export)
 app.command(compat.import_, name="import")
 app.command(comparing.count, name="votes")
 

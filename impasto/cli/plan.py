@@ -49,7 +49,7 @@ def plan(
     config, source = read(*runs[0])
     if problems := check(config, source):
         raise ConfigError(*problems)
-    made = planned(config, Store(default_root(os.environ)), _progress if sys.stderr.isatty() else None)
+    made = planned(config, Store(default_root(os.environ)), looking if sys.stderr.isatty() else None)
     if probe:
         from impasto.preflight.probe import probed
 
@@ -63,6 +63,7 @@ def plan(
         raise ConfigError(*made.advice)
 
 
-def _progress(done: int, total: int) -> None:
+def looking(done: int, total: int) -> None:
+    """Say how far the look at the pictures is, on a terminal."""
     if done % max(1, total // 100) == 0 or done == total:
         print(f"\rlooking at pictures {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

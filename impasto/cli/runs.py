@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cyclopts import App
+
 from impasto import events
 from impasto.cli.display import picked, seconds_of, shares
 from impasto.cli.text import amount, columns, number
@@ -25,9 +27,11 @@ from impasto.settings.source import shown
 from impasto.settings.suggest import nearest
 
 RUNS = Path("runs")
+app = App(name="runs", help="List the runs: where they stand, and what they made.")
 _ENDS = 1 << 16
 
 
+@app.default
 def runs(*, runs: Path = RUNS) -> None:
     """List the runs: where they stand, and what they made.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from impasto.compat.export import Exported
 from impasto.compat.tables import SAMPLERS
+from impasto.compat.to_model import SILENCE
 from impasto.config import RunConfig
 from impasto.families.card import usual_guidance
 
@@ -49,6 +50,8 @@ def model(made: Exported, config: RunConfig) -> None:
     if not base.token_padding:
         made.lose("model.token_padding = false")
     made.put("gradient_checkpointing", base.gradient_checkpointing, False)
+    made.put("cpu_offload_checkpointing", base.offload_checkpoints, False)
+    made.put("disable_mmap_load_safetensors", base.reading == "plain", False)
     if made.base in ("flux", "sd3"):
         waiting = base.blocks_to_swap
         made.put("blocks_to_swap", round(waiting / 1.5) if made.base == "flux" else waiting, 0)
@@ -60,11 +63,20 @@ def model(made: Exported, config: RunConfig) -> None:
     made.put("t5xxl_max_token_length", base.t5_tokens)
     if made.base == "flux":
         made.args["guidance_scale"] = base.guidance
+    if made.base == "sd3":
+        _sd3(made, config)
     if base.config_path is not None:
         made.lose("model.config_path")
     masks = {"none": (), "clip": ("lg",), "t5": ("t5",), "all": ("lg", "t5")}[base.text_encoder_mask]
     for mask in masks:
         made.put(f"apply_{mask}_attn_mask", True)
+
+
+def _sd3(made: Exported, config: RunConfig) -> None:
+    for name, chance in zip(SILENCE, config.data.silence.chances, strict=True):
+        made.put(name, chance, 0.0)
+    made.put("pos_emb_random_crop_rate", config.objective.places.anywhere, 0.0)
+    made.put("enable_scaled_pos_embed", config.objective.places.scaled, False)
 
 
 def run(made: Exported, config: RunConfig) -> None:
@@ -84,11 +96,15 @@ def run(made: Exported, config: RunConfig) -> None:
     made.put("save_precision", {"fp32": "float"}.get(save.precision, save.precision))
     made.put("save_every_n_epochs", save.every_epochs)
     made.put("save_every_n_steps", save.every_steps)
+    made.put("save_n_epoch_ratio", None if save.every_epochs else save.files)
     if save.every_minutes is not None:
         made.lose("save.every_minutes")
     _kept(made, config)
     for name, value in (("metadata_title", output.title), ("metadata_author", output.author),
-                        ("training_comment", output.comment)):  # fmt: skip
+                        ("training_comment", output.comment), ("metadata_description", output.description),
+                        ("metadata_license", output.license), ("metadata_tags", ", ".join(output.tags)),
+                        ("metadata_trigger_phrase", output.trigger_phrase), ("metadata_usage_hint", output.usage_hint),
+                        ("metadata_preprocessor", output.preprocessor)):  # fmt: skip
         made.put(name, value, "")
     usual = RunConfig()
     if output.log_every != usual.output.log_every:
@@ -98,6 +114,23 @@ def run(made: Exported, config: RunConfig) -> None:
     if config.validation != usual.validation or any(each.role == "validation" for each in config.data.sets):
         made.lose("validation")
     _previews(made, config)
+    _tracked(made, config)
+
+
+def _tracked(made: Exported, config: RunConfig) -> None:
+    track = config.track
+    if not track.to:
+        return
+    made.put("log_with", "all" if len(track.to) > 1 else track.to[0])
+    if "tensorboard" in track.to:
+        made.put("logging_dir", str(track.folder or "logs"))
+    if "wandb" in track.to:
+        made.put("log_tracker_name", track.project)
+        made.put("wandb_run_name", track.name)
+        if track.options:
+            made.lose("track.options", "put them into a file for --log_tracker_config, in a table [wandb]")
+    elif track.name:
+        made.lose("track.name", "logs are named by the time there")
 
 
 def _kept(made: Exported, config: RunConfig) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,13 @@ def _indirect(recipe: Recipe, folder: Path) -> Recipe:
             recipe.settled.append(_not_here(given))
     if given := recipe.args.get("sample_prompts"):
         _prompts(recipe, given, folder)
+    if (given := recipe.args.pop("log_tracker_config", None)) and given.value:
+        path = _beside(str(given.value), folder)
+        if path.is_file():
+            values = toml.parse(toml.read_text(path), str(path)).values
+            recipe.args["log_tracker_config"] = replace(given, value=values, told=given.value)
+        else:
+            recipe.settled.append(_not_here(given))
     return recipe
 
 

@@ -7,6 +7,8 @@ from impasto.compat.translating import Desk, tidy
 SPLIT = 18
 """Blocks that wait with `split_mode`, counted as there for FLUX.1: one is a double block or two single ones."""
 
+SILENCE = {"clip_l_dropout_rate": "clip_l", "clip_g_dropout_rate": "clip_g", "t5_dropout_rate": "t5"}
+PLACES = ("pos_emb_random_crop_rate", "enable_scaled_pos_embed")
 PRECISIONS = {"fp16": "fp16", "bf16": "bf16", "no": "fp32", "float": "fp32", "fp32": "fp32"}
 
 
@@ -34,6 +36,10 @@ def model(desk: Desk) -> None:
         _flux(desk)
     if base == "sd3":
         _sd3(desk)
+    else:
+        for name in (*SILENCE, *PLACES):
+            if desk.peek(name):
+                desk.lost(name, "it is for Stable Diffusion 3")
     _precision(desk)
     _encoders(desk)
     _words(desk)
@@ -72,6 +78,13 @@ def _sd3(desk: Desk) -> None:
             if desk.flag(name):
                 desk.put(name, ("model.text_encoder_mask", kind), plain=True)
     _length(desk)
+    for name, encoder in SILENCE.items():
+        if rate := desk.number(name):
+            desk.put(name, (f"data.silence.{encoder}", tidy(rate)))
+    if rate := desk.number(PLACES[0]):
+        desk.put(PLACES[0], ("objective.places.anywhere", tidy(rate)))
+    if desk.flag(PLACES[1]):
+        desk.put(PLACES[1], ("objective.places.scaled", True))
     if held := desk.text("t5xxl_dtype"):
         desk.put("t5xxl_dtype", ("model.text_encoder_precision", PRECISIONS.get(held, held)))
     if desk.has("max_token_length"):
@@ -101,6 +114,13 @@ def _precision(desk: Desk) -> None:
         desk.set("model.precision", "fp32", "as where nothing is said there")
     if desk.flag("gradient_checkpointing"):
         desk.put("gradient_checkpointing", ("model.gradient_checkpointing", True), plain=True)
+    if desk.flag("cpu_offload_checkpointing"):
+        if desk.get("model.gradient_checkpointing"):
+            desk.put("cpu_offload_checkpointing", ("model.offload_checkpoints", True), plain=True)
+        else:
+            desk.same("cpu_offload_checkpointing", "without gradient_checkpointing there is nothing to move")
+    if desk.flag("disable_mmap_load_safetensors"):
+        desk.put("disable_mmap_load_safetensors", ("model.reading", "plain"))
     said = "blocks_to_swap" if desk.has("blocks_to_swap") else "split_mode"
     waiting = desk.whole("blocks_to_swap") or (SPLIT if desk.flag("split_mode") else 0)
     if waiting:

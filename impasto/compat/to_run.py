@@ -58,7 +58,7 @@ def saving(desk: Desk) -> None:
                       ("metadata_author", "output.author"), ("training_comment", "output.comment")):  # fmt: skip
         if desk.text(name):
             desk.put(name, (key, desk.text(name)))
-    for name in ("description", "license", "tags", "trigger_phrase", "usage_hint"):
+    for name in ("description", "license", "tags", "trigger_phrase", "usage_hint", "preprocessor"):
         value: object = desk.text(f"metadata_{name}")
         if value and desk.known(f"output.{name}"):
             value = [each.strip() for each in str(value).split(",")] if name == "tags" else value
@@ -81,8 +81,10 @@ def saving(desk: Desk) -> None:
     for name, key in (("save_every_n_epochs", "every_epochs"), ("save_every_n_steps", "every_steps")):
         if desk.whole(name):
             desk.put(name, (f"save.{key}", desk.whole(name)))
-    if (ratio := desk.whole("save_n_epoch_ratio")) and (epochs := desk.get("train.epochs")):
-        desk.put("save_n_epoch_ratio", ("save.every_epochs", max(1, epochs // ratio)), plain=True)
+    if (ratio := desk.whole("save_n_epoch_ratio")) and ratio > 0:
+        epochs = desk.get("train.epochs")
+        as_there = ("save.every_epochs", max(1, epochs // ratio)) if desk.exact and epochs else None
+        desk.put("save_n_epoch_ratio", as_there or ("save.files", ratio), plain=as_there is not None)
     _kept(desk)
     if desk.text("resume"):
         desk.lost(

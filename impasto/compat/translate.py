@@ -17,6 +17,7 @@ from impasto.compat.to_model import model
 from impasto.compat.to_objective import objective
 from impasto.compat.to_optim import optim
 from impasto.compat.to_run import length, previews, saving
+from impasto.compat.to_track import track
 from impasto.compat.translating import Desk, Odd
 from impasto.config import RunConfig
 from impasto.errors import ConfigError, Problem
@@ -24,7 +25,7 @@ from impasto.settings.places import Key
 from impasto.settings.secrets import is_secret, names_secret
 
 CHAPTERS: Mapping[Program, tuple[Callable[[Desk], None], ...]] = {
-    "sd-scripts": (model, length, data, adapter, objective, optim, saving, previews, Desk.rest),
+    "sd-scripts": (model, length, data, adapter, objective, optim, saving, previews, track, Desk.rest),
     "onetrainer": (*onetrainer.CHAPTERS, nested.rest),
     "ai-toolkit": (*aitoolkit.CHAPTERS, nested.rest),
 }

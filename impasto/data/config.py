@@ -146,6 +146,25 @@ class Masks(Section):
         return self.folder is not None or bool(self.suffix) or self.alpha
 
 
+class Silence(Section):
+    """How often a text encoder says nothing at a visit, so that the adapter does not lean on one of them and works
+    where a program leaves one out. For Stable Diffusion 3. Each is chosen by itself."""
+
+    clip_l: Share = 0.0
+    """Chance that CLIP-L says nothing."""
+
+    clip_g: Share = 0.0
+    """Chance that CLIP-G says nothing."""
+
+    t5: Share = 0.0
+    """Chance that T5 says nothing: many draw without it, to save its memory."""
+
+    @property
+    def chances(self) -> tuple[float, float, float]:
+        """In the order of the encoders."""
+        return self.clip_l, self.clip_g, self.t5
+
+
 class Dataset(Section):
     """A folder of pictures with one role."""
 
@@ -218,6 +237,9 @@ class Data(Section):
 
     captions: Captions = Captions()
     """Where captions come from."""
+
+    silence: Silence = Silence()
+    """How often single text encoders say nothing."""
 
     buckets: Buckets = Buckets()
     """Grouping by shape."""

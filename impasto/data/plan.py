@@ -122,6 +122,11 @@ def steps_per_epoch(batches: int, accumulate: int) -> int:
     return -(-batches // accumulate)
 
 
+def spread(total: int, count: int | None) -> frozenset[int]:
+    """The steps of a run of `total` at which each of `count` equal parts of it ends."""
+    return frozenset(-(-total * part // count) for part in range(1, count + 1)) if count else frozenset()
+
+
 @dataclass(frozen=True)
 class Plan:
     """The plan of a whole run. It remembers the epochs at hand; what it answers depends on its three fields alone."""

@@ -22,7 +22,7 @@ FORMAT = 1
 
 _ELSEWHERE = {
     "path", "vae_path", "clip_l_path", "clip_g_path", "t5_path", "config_path", "merged", "gradient_checkpointing",
-    "quantize", "quantize_text_encoder",
+    "offload_checkpoints", "reading", "quantize", "quantize_text_encoder",
 }  # fmt: skip
 """Settings of a base that say where it lies, which its fingerprints tell better, or how it is held in training."""
 

@@ -57,6 +57,10 @@ class Save(Section):
     every_epochs: PositiveInt | None = None
     """Save after every so many epochs."""
 
+    files: PositiveInt | None = None
+    """Save so many times in the whole run, evenly spread, the end among them: 10 is after each tenth of the steps,
+    however long the run is. It goes beside `every_steps` and `every_epochs`."""
+
     every_minutes: PositiveFloat | None = None
     """Save when so many minutes have passed since the last save."""
 
@@ -256,6 +260,9 @@ class Output(Section):
 
     usage_hint: str = ""
     """How to use it (strength, sampler, words to add), for the adapter file."""
+
+    preprocessor: str = ""
+    """How pictures were made ready before training, for the adapter file."""
 
     thumbnail: bool = False
     """Put the newest preview of the first prompt into the adapter file, made small, where sites and programs show it.

@@ -48,7 +48,10 @@ def opened(config: RunConfig, allow: frozenset[str], restart: bool, show: Show |
         files.write(folder.config, settings.dump(config).encode())
         if "libraries" not in folder.record():  # made by the queue, which knows of no library
             folder.update_record(record())
-        yield session
+        try:
+            yield session
+        finally:
+            session.trackers.close()
 
 
 def pinned(config: RunConfig, *, restart: bool) -> RunConfig:

@@ -12,7 +12,6 @@ from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import groupby
-from pathlib import Path
 from threading import Lock
 
 import torch
@@ -22,9 +21,8 @@ from impasto import dice, events
 from impasto.config import RunConfig
 from impasto.data import captions as words
 from impasto.data import encode as encodings
-from impasto.data import pixels, recipes
+from impasto.data import recipes, visiting
 from impasto.data.batch import Batch, Conditioning, stacked
-from impasto.data.buckets import Placement
 from impasto.data.config import Captions
 from impasto.data.examples import scan
 from impasto.data.feed import MEMO, Feed, planned
@@ -202,15 +200,34 @@ class Source:
         size = (latents[0].shape[-2], latents[0].shape[-1])
         masked = self._config.data.masks_of(self._config.data.sets[micro.set]).used
         mask = self._moved(torch.stack([self._mask(visit, size) for visit in micro.visits])) if masked else None
-        sizes = torch.tensor([self._sizes(visit) for visit in micro.visits])
+        cond = {**self._cond(texts), **self._choices(micro)}
         return Batch(
             keys=micro.keys,
             latents=self._moved(torch.stack(latents)),
-            cond={name: self._moved(value) for name, value in {**self._cond(texts), "sizes": sizes}.items()},
+            cond={name: self._moved(value) for name, value in cond.items()},
             weight=self._moved(torch.tensor(weights)),
             mask=mask,
             prior=tuple(self._regularizes(visit) for visit in micro.visits) if self._keeps_base else (),
         )
+
+    def _choices(self, micro: Micro) -> Conditioning:
+        """What else a denoiser is told of each visit: the geometry of its picture, and where the settings ask for them,
+        who is silent and which places it is at. Nothing of it by dice where it is only measured."""
+        seed, places, chances = (
+            self._config.train.seed,
+            self._config.objective.places,
+            self._config.data.silence.chances,
+        )
+        told = {"sizes": torch.tensor([self._sizes(visit) for visit in micro.visits])}
+        if any(chances):
+            chances = (0.0, 0.0, 0.0) if micro.measured else chances
+            told["silent"] = torch.tensor([visiting.silent(chances, seed, key) for key in micro.keys]).float()
+        if not places.usual:
+            anywhere = 0.0 if micro.measured else places.anywhere
+            told["places"] = torch.tensor([visiting.places(anywhere, seed, key) for key in micro.keys])
+        if places.scaled:
+            told["scaled"] = torch.ones(len(micro.visits))
+        return told
 
     # -- pictures ------------------------------------------------------------------------------------------------
 
@@ -235,7 +252,7 @@ class Source:
 
     def _encode(self, visits: Sequence[Visit]) -> list[dict[str, Tensor]]:
         """Pictures of one size, encoded together."""
-        drawn = [pixels.render(self._pixels(v), v.placement, flip=v.flip, color=v.color) for v in visits]
+        drawn = [visiting.picture(self._feed.example(each), each, self._config.data.alpha) for each in visits]
         shown = torch.stack([torch.from_numpy(each) for each in drawn])
         with self._one_at_a_time, self._encoder():  # threads decode side by side, and encode in turn
             assert self._vae is not None
@@ -260,10 +277,6 @@ class Source:
             finally:
                 self._vae = None
 
-    def _pixels(self, visit: Visit) -> pixels.Pixels:
-        example = self._feed.example(visit)
-        return _loaded(example.path, example.id, visit.placement, self._config.data.alpha)
-
     def _mask(self, visit: Visit, size: tuple[int, int]) -> Tensor:
         """What of a picture counts, [1, h, w] at the size of its latents."""
         example = self._feed.example(visit)
@@ -279,15 +292,8 @@ class Source:
         return encodings.kept(store, recipe, lambda: self._render_mask(visit, size, by_alpha=by_alpha))["mask"]
 
     def _render_mask(self, visit: Visit, size: tuple[int, int], *, by_alpha: bool) -> dict[str, Tensor]:
-        example, found = self._feed.example(visit), torch.ones(())
-        if example.mask is not None:
-            drawn = pixels.grey(_loaded(example.mask.path, example.mask.id, visit.placement, "black"))
-            found = found * torch.from_numpy(pixels.render_mask(drawn, visit.placement, flip=visit.flip))
-        alpha = self._pixels(visit).alpha if by_alpha else None
-        if alpha is not None:
-            found = found * torch.from_numpy(pixels.render_mask(alpha, visit.placement, flip=visit.flip))
-        whole = found.expand(visit.placement.bucket.height, visit.placement.bucket.width)
-        return {"mask": encodings.shrunk(whole, size)}
+        whole = visiting.counts(self._feed.example(visit), visit, self._config.data.alpha, by_alpha=by_alpha)
+        return {"mask": encodings.shrunk(torch.from_numpy(whole), size)}
 
     def _sizes(self, visit: Visit) -> tuple[float, ...]:
         return encodings.sizes(self._feed.example(visit).size, visit.placement, flip=visit.flip)
@@ -296,11 +302,8 @@ class Source:
 
     def _caption(self, visit: Visit, key: str, moment: words.Moment | None) -> str:
         """The caption of a visit; at no moment of the training, the whole one."""
-        caption = self._feed.example(visit).caption
         rules = self._config.data.captions_of(self._config.data.sets[visit.set])
-        if moment is None:
-            return words.complete(caption, rules)
-        return words.visited(caption, rules, dice.generator("caption", self._config.train.seed, key), moment)
+        return visiting.caption(self._feed.example(visit), rules, self._config.train.seed, key, moment)
 
     @cached_property
     def _steps(self) -> int:
@@ -385,13 +388,6 @@ class Source:
         if self._compute.device.type == "cuda":
             return value.pin_memory().to(self._compute.device, non_blocking=True)
         return value.to(self._compute.device)
-
-
-def _loaded(path: Path, id: str, placement: Placement, background: pixels.Background) -> pixels.Pixels:
-    found = pixels.load(path, background=background, placement=placement, id=id)
-    if isinstance(found, Problem):
-        raise DataError(found)
-    return found
 
 
 def _progress(tell: Tell, name: str, done: int, total: int) -> None:

@@ -60,6 +60,6 @@ class Witness:
         return prover.prove(path, names=names, scene=scene, reference=reference)
 
     def _scene(self, modules: Modules, said: Said, family: Family) -> Tensor:
-        model = self.model.model_copy(update={"gradient_checkpointing": False})
+        model = self.model.model_copy(update={"gradient_checkpointing": False, "offload_checkpoints": False})
         fresh = families.assemble(self.card, model, modules, self.compute.device)
         return preview.shown(family, preview.drawn(fresh, self.compute, SCENE, self.card, said=said))

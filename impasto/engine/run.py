@@ -18,7 +18,7 @@ from pathlib import Path
 from torch import Tensor
 
 from impasto import adapters, events, families, objectives, optim
-from impasto.checks import check, check_together
+from impasto.checks import check, check_base, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
 from impasto.engine import device, opening, pick, prepare, ranks, scored, validate
@@ -136,6 +136,7 @@ class Fleet:
         totals = {}
         for session in list(self._sessions):
             session.card = card
+            check_base(session.config, card)
             _has_names(session.config, card)
             for note in card.notes:
                 session.tell(events.Warned(code=note.code, text=str(note)))

@@ -15,6 +15,7 @@ from impasto.adapters.adapter import Adapter
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
 from impasto.data.feed import Feed
+from impasto.data.plan import spread
 from impasto.engine import checkpoint, pick, plots, preview, ranks, reading, scored
 from impasto.engine.guard import Guard
 from impasto.engine.ledger import Ledger
@@ -24,6 +25,7 @@ from impasto.engine.prepare import Source
 from impasto.engine.proving import Witness
 from impasto.engine.spent import Spending, Stopwatch, during
 from impasto.engine.told import Teller
+from impasto.engine.tracked import Trackers
 from impasto.engine.trainer import Trainer
 from impasto.errors import DivergedError, Problem, UserError
 from impasto.events import Event, EventLog
@@ -60,6 +62,7 @@ class Session:
     ledger: Ledger = field(init=False)
     guard: Guard = field(init=False)
     gauge: Gauge = field(init=False, default_factory=Gauge)
+    trackers: Trackers = field(init=False)
     ranked_on: list[Batch] = field(init=False, default_factory=list)
     """The pictures that ranks are measured on, where the adapter is to be cut to some."""
 
@@ -77,6 +80,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.guard = Guard(self.config.guard)
+        self.trackers = Trackers(self.config, self.folder, self.tell)
 
     def tell(self, event: Event) -> None:
         """Write an event, and show it to whoever watches."""
@@ -136,6 +140,7 @@ class Session:
         self.tell(events.Started(run=self.config.name, steps=self.member.total, resumed_from=step or None))
         self.tell(self.spending.told(step, watch))
         self.spending.begin(step, watch)
+        self.trackers.begin(step)
         self.touch_clock()
 
     # -- between two steps ---------------------------------------------------------------------------------------
@@ -144,6 +149,7 @@ class Session:
         """Report what the step did, then do what is due: preview, save, stop, finish."""
         if self.member.comes_to_rest:
             self.tell(events.Noted(text=f"the text encoder's adapter rests from step {self.member.step} on"))
+        self.trackers.look()
         asked = control.requests(self.folder)
         if asked or self.done or self._report_due(trainer):
             self.report(trainer)
@@ -217,9 +223,10 @@ class Session:
         return self.feed.plan.due(self.member.step, steps, epochs)
 
     def _save_due(self) -> bool:
-        minutes = self.config.save.every_minutes
-        by_clock = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
-        return by_clock or self._due(self.config.save.every_steps, self.config.save.every_epochs)
+        save = self.config.save
+        by_clock = save.every_minutes is not None and time.monotonic() - self._saved_at >= 60 * save.every_minutes
+        by_part = self.member.step in spread(self.member.total, save.files)
+        return by_clock or by_part or self._due(save.every_steps, save.every_epochs)
 
     # -- doing it ------------------------------------------------------------------------------------------------
 

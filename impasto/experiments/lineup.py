@@ -20,7 +20,9 @@ BASE = "none"
 """What the base alone is called on the command line."""
 
 _WHAT = re.compile(r"(?P<name>.+?)(?:@(?P<at>\d+|all))?(?::(?P<strength>-?\d+(?:\.\d+)?))?")
-_FORM = {"gradient_checkpointing", "precision", "text_encoder_precision", "vae_precision"}
+_FORM = {
+    "gradient_checkpointing", "offload_checkpoints", "reading", "precision", "text_encoder_precision", "vae_precision",
+}  # fmt: skip
 """How a base is held: runs that differ in it alone have the same one."""
 
 Find = Callable[[str], RunFolder]

@@ -129,6 +129,16 @@ class Card:
         return 512 if self.guided else 256
 
     @property
+    def hears_apart(self) -> bool:
+        """Whether the denoiser has a share for each text encoder, zeros for one that is missing."""
+        return self.family == "sd3"
+
+    @property
+    def has_places(self) -> bool:
+        """Whether the denoiser is told places from a table."""
+        return self.family == "sd3"
+
+    @property
     def read_by_diffusers(self) -> bool:
         """Whether diffusers loads adapters of it in the layout in which they are written."""
         return self.family not in ("sd3", "flux")

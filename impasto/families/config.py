@@ -129,10 +129,27 @@ class Model(Section):
     gradient_checkpointing: bool = False
     """Compute parts of the forward pass twice to use less memory: about a third slower, less than half the memory."""
 
+    offload_checkpoints: bool = False
+    """With `gradient_checkpointing`: what it remembers of each block waits in the host's memory, too. For long runs of
+    blocks at large batches or pictures; the numbers are the same, and it costs the time of two copies."""
+
     blocks_to_swap: NaturalInt = 0
     """So many blocks of the denoiser wait in the host's memory, and come to the device one ahead of when they compute,
     in the forward and in the backward pass. For large transformers on a GPU that does not hold them. The numbers are
     the same; it costs time."""
+
+    reading: Literal["mapped", "plain"] = "mapped"
+    """How the base's files are read, a tensor at a time in either way. `mapped`: as part of the memory, fastest on
+    disks of this machine. `plain`: in whole pieces, for network disks and for Windows' disks inside of WSL, where
+    mapped files are slow."""
+
+    @model_validator(mode="after")
+    def _something_to_offload(self) -> Model:
+        if self.offload_checkpoints and not self.gradient_checkpointing:
+            raise ValueError(
+                "offload_checkpoints moves what gradient_checkpointing remembers; set that to true as well"
+            )
+        return self
 
     @model_validator(mode="after")
     def _merged_into_numbers(self) -> Model:

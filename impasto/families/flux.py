@@ -36,7 +36,7 @@ class Flux:
         self._tokens = model.t5_tokens or card.t5_tokens
         self._masked = model.text_encoder_mask == "t5"
         self.lending, self._tile = modules.lending(), model.vae_tile
-        freeze(modules, checkpointing=model.gradient_checkpointing)
+        freeze(modules, model)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
         """The picture encoder, in memory for as long as the `with` lasts."""

@@ -118,11 +118,12 @@ def checked(card: Card, wanted: Iterable[Part]) -> None:
         check(card, files, {part: modules[part] for part in modules if card.files[part] == files}, tables)
 
 
-def filled(card: Card, part: Part, *, dtype: torch.dtype, device: torch.device) -> Any:
-    """One part of a base that was checked, filled; the VAE in fp32 on the host."""
+def filled(card: Card, part: Part, *, dtype: torch.dtype, device: torch.device, mapped: bool = True) -> Any:
+    """One part of a base that was checked, filled, from files that are mapped or plainly read; the VAE in fp32 on the
+    host."""
     module = _as_held(card, part)
     held, place = (torch.float32, torch.device("cpu")) if part == "vae" else (dtype, device)
-    fill(module, card.files[part], table(card, part, module), dtype=held, device=place)
+    fill(module, Mapped(card.files[part], mapped=mapped), table(card, part, module), dtype=held, device=place)
     return module if card.original else shaped(module)
 
 
@@ -229,11 +230,10 @@ def text_table(names: list[str], prefix: str) -> Table:
     return single_file.open_clip(names, prefix)
 
 
-def fill(module: nn.Module, files: Files, places: Table, *, dtype: torch.dtype, device: torch.device) -> None:
+def fill(module: nn.Module, held: Mapped, places: Table, *, dtype: torch.dtype, device: torch.device) -> None:
     """Give every tensor of `module` its numbers."""
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found: dict[str, Tensor] = {}
-    held = Mapped(files)
     for name, place in places.items():
         tensor = single_file.unfuse(place, eight_bits.read(held, place.name), shapes[name])
         found[name] = torch.empty(shapes[name], dtype=dtype, device=device).copy_(tensor)  # no longer the file's

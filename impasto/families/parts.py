@@ -97,7 +97,7 @@ def reader(
         form = "none" if plain or part == "vae" else model.quantize if part == "unet" else model.quantize_text_encoder
         home = HOST if part == "unet" and lent and model.blocks_to_swap else device
         place = HOST if form != "none" else home  # packed in host memory: a device need never hold what does not stay
-        module: nn.Module = loading.filled(card, part, dtype=held, device=place)
+        module: nn.Module = loading.filled(card, part, dtype=held, device=place, mapped=model.reading == "mapped")
         nn.Module.to(module, place, held)  # diffusers' own warns of layers it would keep wide, of which these have none
         own = [replace(each, module=module.get_submodule(each.path)) for each in layers[part]]
         for target in own:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from impasto.adapters.targets import Target
 from impasto.data.batch import Conditioning
-from impasto.families import loading, t5_tokens, text
+from impasto.families import loading, offload, t5_tokens, text
 from impasto.families.card import ENCODERS, Card, Name, Part, numbers
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
@@ -104,12 +104,12 @@ def image_encoder(lending: Lending, device: torch.device, tile: int | None) -> I
         yield KlEncoder(vae, device, tile)
 
 
-def freeze(modules: Modules, *, checkpointing: bool) -> None:
-    """Nothing of a base learns; with `checkpointing` its forward pass is computed twice."""
+def freeze(modules: Modules, model: Model) -> None:
+    """Nothing of a base learns; with `model.gradient_checkpointing` its forward pass is computed twice."""
     for frozen in (modules.unet, *modules.encoders, modules.vae):
         frozen.requires_grad_(False).eval()
-    if checkpointing:
-        modules.unet.enable_gradient_checkpointing()
+    if model.gradient_checkpointing:
+        modules.unet.enable_gradient_checkpointing(offload.checkpoint if model.offload_checkpoints else None)
         for encoder in modules.encoders:
             _checkpoint(encoder)
             if not any(isinstance(each, nn.Dropout) and each.p for each in encoder.modules()):
@@ -127,7 +127,7 @@ class StableDiffusion:
         self.lending, self._tile = modules.lending(), model.vae_tile
         self._model = model
         text.check(self.text_encoder, model.clip_skip)
-        freeze(modules, checkpointing=model.gradient_checkpointing)
+        freeze(modules, model)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
         """The picture encoder, in memory for as long as the `with` lasts."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from impasto.adapters.targets import Target
 from impasto.data.batch import Conditioning
-from impasto.families import sd3_text, text
+from impasto.families import places, sd3_text, text
 from impasto.families.card import Card
 from impasto.families.config import Model
 from impasto.families.family import ImageEncoder
@@ -34,7 +34,7 @@ class StableDiffusion3:
         self._tokens = model.t5_tokens or card.t5_tokens
         self._widths = _widths(card, self._tokens)
         self._masked = model.text_encoder_mask
-        freeze(modules, checkpointing=model.gradient_checkpointing)
+        freeze(modules, model)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
         """The picture encoder, in memory for as long as the `with` lasts."""
@@ -67,8 +67,11 @@ class StableDiffusion3:
     def predict(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Where the picture goes [N, 16, h, w], from noisy latents at timesteps `t` [N]."""
         said = self.encode(cond)
+        if "silent" in cond:
+            said = sd3_text.hushed(said, cond["silent"], self._widths)
         _, sigma = self.process.levels(t)
-        found: Tensor = self.transformer(x, said["states"], said["pooled"], 1000.0 * sigma, return_dict=False)[0]
+        with places.cut_at(self.transformer.pos_embed, cond):
+            found: Tensor = self.transformer(x, said["states"], said["pooled"], 1000.0 * sigma, return_dict=False)[0]
         return found
 
     def targets(self) -> list[Target]:

@@ -66,6 +66,16 @@ def encode(encoders: Mapping[int, Any], cond: Conditioning, widths: Widths) -> d
     return {"states": torch.cat([padded, behind], dim=1), "pooled": torch.cat(pools, dim=-1)}
 
 
+def hushed(said: Conditioning, silent: Tensor, widths: Widths) -> dict[str, Tensor]:
+    """What is said, without the encoders that `silent` [N, 3] has 1 for: theirs is zeros, as if they were missing."""
+    keeps = (1 - silent).to(said["states"].dtype)
+    by_width = torch.cat([keeps[:, :1].expand(-1, widths.clip_l), keeps[:, 1:2].expand(-1, widths.clip_g)], dim=1)
+    clips = F.pad(by_width, (0, widths.t5 - by_width.shape[1]), value=1.0)
+    words, behind = said["states"][:, : widths.clip_tokens], said["states"][:, widths.clip_tokens :]
+    states = torch.cat([words * clips[:, None], behind * keeps[:, 2, None, None]], dim=1)
+    return {"states": states, "pooled": said["pooled"] * by_width.to(said["pooled"].dtype)}
+
+
 def up_to_end(ids: Tensor, end: int) -> Tensor:
     """1 for tokens up to the first end mark, and 0 behind it, [N, L]."""
     last = (ids == end).int().argmax(dim=1)

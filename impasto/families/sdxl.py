@@ -36,7 +36,7 @@ class StableDiffusionXl:
         self.unet, self.encoders, self._tokenizers = modules.unet, modules.encoders, modules.tokenizers
         self.lending, self._tile = modules.lending(), model.vae_tile
         self._model = model
-        freeze(modules, checkpointing=model.gradient_checkpointing)
+        freeze(modules, model)
 
     def vae(self) -> AbstractContextManager[ImageEncoder]:
         """The picture encoder, in memory for as long as the `with` lasts."""

@@ -323,6 +323,24 @@ Weighting = Annotated[
 ]
 
 
+class Places(Section):
+    """Where a picture's parts are said to be, while it is learnt. For Stable Diffusion 3, which is told places from a
+    table that reaches farther than a picture."""
+
+    anywhere: Share = 0.0
+    """Chance that a picture's places are cut out anywhere in the table at a visit, not in its middle, as Stable
+    Diffusion 3.5 Medium was made."""
+
+    scaled: bool = False
+    """Spread a picture of fewer pixels than the base was made for over the places of a whole one, and one of more
+    closer together: what is learnt at 512 pixels then serves at 1024, and is not learnt as a detail of a picture."""
+
+    @property
+    def usual(self) -> bool:
+        """Whether nothing is asked for."""
+        return self == Places()
+
+
 class Objective(Section):
     """What the training tries to do."""
 
@@ -354,6 +372,9 @@ class Objective(Section):
     """For bases that predict noise: adds this much of the loss as if v were predicted, which counts near noise, for
     composition. It multiplies whatever `weighting` gives. 0 adds nothing; start with 0.01, as what it adds is 200
     times the loss near pure noise."""
+
+    places: Places = Places()
+    """Where a picture's parts are said to be."""
 
     prior_target: Literal["picture", "base"] = "picture"
     """What a regularization picture teaches. `picture`: itself. `base`: what the base alone would answer there, so that

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from impasto.adapters.config import Adapter, Ranked
+from impasto.checks import check_base
 from impasto.config import RunConfig
 from impasto.data import recipes, traces
 from impasto.data.examples import Example, Progress, Scan, scan
 from impasto.data.feed import MEMO, Feed, planned
-from impasto.data.plan import Micro
+from impasto.data.plan import Micro, spread
 from impasto.errors import ModelFileError
 from impasto.families import detect
 from impasto.families.card import Card
@@ -47,11 +48,16 @@ WITHIN = 0.2
 
 def plan(config: RunConfig, store: Store, progress: Progress | None = None) -> Forecast:
     """Everything about a run before it starts. Raises UserError as a run would."""
+    return forecast(config, *looked(config, store, progress), store)
+
+
+def looked(config: RunConfig, store: Store, progress: Progress | None = None) -> tuple[Card, Feed]:
+    """The base, and what the run trains on. Raises UserError as a run would."""
     card = detect.look(config.model, heads=True)
+    check_base(config, card)
     found = scan(config.data, memo=store.root / MEMO, progress=progress)
     found.check(config.data)
-    feed = planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)
-    return forecast(config, card, feed, store)
+    return card, planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)
 
 
 def forecast(config: RunConfig, card: Card, feed: Feed, store: Store) -> Forecast:
@@ -110,6 +116,7 @@ def _steps(config: RunConfig, feed: Feed, learnt: Sequence[Example]) -> Steps:
     )
     visits = sum(len(micro.visits) for micro in trained)
     saves = plan.due_steps(total, config.save.every_steps, config.save.every_epochs)
+    saves += spread(total, config.save.files)
     previews = plan.due_steps(total, config.preview.every_steps, config.preview.every_epochs)
     start = [0] if config.preview.at_start and config.preview.prompts else []
     return Steps(

@@ -28,7 +28,7 @@ def shortened(config: RunConfig, folder: Path, bucket: BucketPlan) -> RunConfig:
     values["name"] = "probe"
     values["output"]["folder"] = folder
     values["train"] |= {"steps": STEPS, "epochs": None, "text_encoder_until": None}
-    values["save"] |= {"every_steps": None, "every_epochs": None, "every_minutes": None, "proof": "off"}
+    values["save"] |= {"every_steps": None, "every_epochs": None, "every_minutes": None, "files": None, "proof": "off"}
     values["preview"] |= {"prompts": values["preview"]["prompts"][:1], "every_steps": STEPS, "every_epochs": None}
     values["preview"]["at_start"] = False
     if not values["preview"]["prompts"]:

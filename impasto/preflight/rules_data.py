@@ -53,7 +53,7 @@ def _few_steps(facts: Facts) -> Iterator[Said]:
 
 def _never_saved(facts: Facts) -> Iterator[Said]:
     save = facts.config.save
-    if save.every_steps is save.every_epochs is save.every_minutes is None and facts.steps.total > 500:
+    if save.every_steps is save.every_epochs is save.every_minutes is save.files is None and facts.steps.total > 500:
         what = (
             f"nothing is saved before step {facts.steps.total}: a crash loses all, and no earlier state can be chosen"
         )

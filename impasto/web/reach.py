@@ -14,6 +14,9 @@ from impasto.errors import Problem
 from impasto.web.problems import Refused
 from impasto.web.site import Site
 
+WRITTEN = ("output.folder", "track.folder")
+"""Settings that name folders to write into."""
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w.-]+)*")
 
 
@@ -32,9 +35,9 @@ def outside(values: Mapping[str, object], site: Site) -> Iterator[Problem]:
         path = _path(key, value)
         if path is None:
             continue
-        kinds = ("runs",) if key == "output.folder" else ("runs", "data", "models")
+        kinds = ("runs",) if key in WRITTEN else ("runs", "data", "models")
         if not any(root.kind in kinds and _is_in(path, root.path) for root in site.roots):
-            which = "the folders of runs" if key == "output.folder" else "the folders this server may look into"
+            which = "the folders of runs" if key in WRITTEN else "the folders this server may look into"
             fix = "choose a folder in there; `impasto ui --help` tells how to name more"
             yield Problem("E-WEB-007", f"{path} is not in {which}", key, fix)
 

@@ -321,6 +321,7 @@ def _spec(values: Any, facts: Facts) -> dict[str, object]:
         "tags": ", ".join(output["tags"]),
         "trigger_phrase": output["trigger_phrase"],
         "usage_hint": output["usage_hint"],
+        "preprocessor": output["preprocessor"],
         "thumbnail": f"data:image/jpeg;base64,{b64encode(facts.thumbnail).decode()}" if facts.thumbnail else "",
         "encoder_layer": skip if skip > 1 else "",
         "timestep_range": _range(times),
@@ -334,10 +335,13 @@ def _range(times: Any) -> str:
 
 
 def _own(values: Any, facts: Facts) -> dict[str, object]:
+    told = {
+        name: each for name, each in values.items() if name != "track"
+    }  # whose curves they are is nobody's business
     return {
         "impasto.version": facts.version,
         "impasto.fingerprint": sha256(files.canonical(values)).hexdigest(),
-        "impasto.config": files.canonical(_without_places(values)).decode(),
+        "impasto.config": files.canonical(_without_places(told)).decode(),
         "impasto.seed": values["train"]["seed"],
     }
 

@@ -23,7 +23,7 @@ from impasto.errors import DataError, DeviceError, Problem, Stopped, UserError
 COMMANDS = [
     "new", "train", "resume", "sweep", "runs", "show", "stop", "save", "preview", "sample", "compare", "votes", "diff",
     "fork", "rerun", "pack", "inspect", "weights", "cache", "layers", "plan", "plot", "import", "export-kohya",
-    "explain", "schema", "doctor", "quickstart", "version", "queue", "worker", "score", "ui", "bench",
+    "explain", "schema", "doctor", "quickstart", "version", "queue", "worker", "score", "ui", "bench", "data",
 ]  # fmt: skip
 
 

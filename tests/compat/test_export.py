@@ -136,16 +136,20 @@ def _config(seed: int) -> RunConfig:
         "name": f"run-{seed}",
         "model": {"path": "models/base.safetensors", "precision": dice.choice(["fp16", "bf16"]),
                   **_some(dice, clip_skip=lambda: 2, max_tokens=lambda: 150, emphasis=lambda: "plain",
-                          gradient_checkpointing=lambda: True, prediction=lambda: "v")},
+                          gradient_checkpointing=lambda: True, prediction=lambda: "v", reading=lambda: "plain")},
         "data": _data(dice),
         "adapter": _adapter(dice),
         "objective": _objective(dice),
         "optim": _optim(dice),
         "train": {**dice.choice([{"steps": 200}, {"epochs": 7}]), "accumulate": dice.randint(1, 3), "seed": seed + 1},
-        "save": {**dice.choice([{"every_epochs": 2}, {"every_steps": 50}]), "keep": 3, "precision": "bf16"},
+        "save": {**dice.choice([{"every_epochs": 2}, {"every_steps": 50}, {"every_steps": 50, "files": 5}]), "keep": 3,
+                 "precision": "bf16"},
         "preview": {"every_epochs": 1, "at_start": dice.random() < 0.5,
                     "prompts": [{"text": "a cat", "negative": "blurry", "width": 512, "height": 768, "seed": 3}]},
-        "output": {"folder": "out"},
+        "track": dice.choice([{}, {"to": ["tensorboard"], "folder": "/logs"}, {"to": ["tensorboard", "wandb"],
+                              "folder": "logs", "project": "loras", "name": "third"}, {"to": ["wandb"]}]),
+        "output": {"folder": "out", **_some(dice, tags=lambda: ["cat", "pet"], license=lambda: "CC0",
+                                            description=lambda: "x", preprocessor=lambda: "by hand")},
     }  # fmt: skip
     return RunConfig.model_validate(values)
 

@@ -250,13 +250,45 @@ def test_the_command_writes_a_file_that_loads_and_tells_of_the_rest(
 
 
 def test_a_whole_command_line_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["accelerate", "launch", "train_network.py", "--network_dim", "8", "--log_with", "wandb"]
+    words = ["accelerate", "launch", "train_network.py", "--network_dim", "8", "--dataset_class", "mine.Pictures"]
     assert main(["import", "--json", "--", *words]) == 0
     told = json.loads(capsys.readouterr().out)
     assert "rank = 8" in told["toml"]
-    assert {"name": "--log_with", "outcome": "not carried over"}.items() <= told["results"][-1].items()
+    assert {"name": "--dataset_class", "outcome": "not carried over"}.items() <= told["results"][-1].items()
     assert main(["import", "--strict", "--", *words]) == 2
-    assert "E-IMP-005 --log_with" in capsys.readouterr().err
+    assert "E-IMP-005 --dataset_class" in capsys.readouterr().err
+
+
+def test_silence_and_places_are_for_stable_diffusion_3_alone() -> None:
+    words = ["--clip_l_dropout_rate", "0.1", "--t5_dropout_rate", "0.2", "--pos_emb_random_crop_rate", "0.3"]
+    line = ("accelerate", "launch", "sd3_train_network.py", *words, "--enable_scaled_pos_embed")
+    made = translate(reading.of_words(line, "line", Path.cwd())).config
+    assert made.data.silence.chances == (0.1, 0.0, 0.2)
+    assert (made.objective.places.anywhere, made.objective.places.scaled) == (0.3, True)
+    other = _line(*words)
+    assert other.config.data.silence.chances == (0.0, 0.0, 0.0)
+    assert {each.name for each in other.of("lost")} == {each for each in words if each.startswith("--")}
+
+
+def test_how_a_base_is_read_and_what_waits_on_the_host_come_along() -> None:
+    model = _line("--cpu_offload_checkpointing", "--gradient_checkpointing", "--disable_mmap_load_safetensors").config
+    assert (model.model.offload_checkpoints, model.model.reading) == (True, "plain")
+    alone = _line("--cpu_offload_checkpointing", "--lowram")
+    assert not alone.config.model.offload_checkpoints
+    assert _what(alone, "--lowram")[0] == "better"
+
+
+def test_a_recipes_trackers_come_along(tmp_path: Path) -> None:
+    (tmp_path / "trackers.toml").write_text('[wandb]\nentity = "studio"\ntags = ["a"]\nresume = "never"\n')
+    known = ["--output_name", "anna", "--logging_dir", "/logs", "--log_tracker_name", "loras", "--log_prefix", "xl-"]
+    both = _line(*known, "--log_with", "all", "--log_tracker_config", str(tmp_path / "trackers.toml")).config.track
+    assert both.to == ("tensorboard", "wandb")
+    assert (both.project, both.name, str(both.folder)) == ("loras", "xl-anna", "/logs")
+    assert both.options == {"entity": "studio", "tags": ("a",)}
+    assert _line(*known).config.track.to == ("tensorboard",), "as there: a folder of logs alone is TensorBoard's"
+    assert _line("--output_name", "anna", "--log_prefix", "xl-").config.track.to == ()
+    named = _line(*known, "--log_with", "wandb", "--wandb_run_name", "third try").config.track
+    assert (named.to, named.name, named.folder) == (("wandb",), "third try", None)
 
 
 def test_exports_are_written_with_what_belongs_to_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

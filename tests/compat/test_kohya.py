@@ -47,8 +47,13 @@ def test_every_mark_is_explained_and_no_other_is() -> None:
     assert cited | by_hand == set(kohya.quirks()) == set(kohya.answers())
 
 
-def test_at_most_one_option_in_ten_is_absent() -> None:
+MISSING = 0.13
+"""0.10 as soon as compiling, and one run on several GPUs, are here: `later` counts as missing."""
+
+
+def test_at_most_one_option_in_ten_is_missing_for_good_and_few_for_now() -> None:
     assert kohya.share("absent") <= 0.10
+    assert kohya.share("absent") + kohya.share("later") <= MISSING
 
 
 def test_defaults_are_the_settings_own() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from impasto.data.buckets import Bucket, Placement, Size, around
 from impasto.data.config import Augment, Role
 from impasto.data.metadata import Box
-from impasto.data.plan import Micro, Plan, batches, epoch_plan, measured, steps_per_epoch
+from impasto.data.plan import Micro, Plan, batches, epoch_plan, measured, spread, steps_per_epoch
 from impasto.data.pools import Entry, Pool
 from impasto.errors import ConfigError
 
@@ -322,3 +322,10 @@ def test_visits_choose_among_the_variants_that_are_kept(seed: int) -> None:
 def test_augmentation_that_cannot_be_meant_is_refused(augment: dict[str, object], what: str) -> None:
     with pytest.raises(ValueError, match=what):
         Augment.model_validate(augment)
+
+
+@pytest.mark.parametrize(("total", "count", "steps"), [
+    (100, 4, [25, 50, 75, 100]), (10, 3, [4, 7, 10]), (3, 10, [1, 2, 3]), (7, 1, [7]), (7, None, []),
+])  # fmt: skip
+def test_a_run_is_parted_evenly_and_its_end_is_one_of_the_ends(total: int, count: int | None, steps: list[int]) -> None:
+    assert sorted(spread(total, count)) == steps

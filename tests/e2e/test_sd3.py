@@ -13,10 +13,14 @@ from safetensors.torch import save_file
 import impasto
 from impasto import events, families
 from impasto.config import RunConfig
-from impasto.errors import ModelFileError
+from impasto.errors import ConfigError, ModelFileError
 from impasto.families import detect, parts, tiny
 from impasto.families.config import Model
+from impasto.preflight import drawn
+from impasto.preflight.plan import looked
+from impasto.runs import control
 from impasto.runs.folder import RunFolder
+from impasto.store import Store
 from impasto.weights import convert, file
 from impasto.weights.diffusers_layout import written as written_there
 from impasto.weights.merge import by_layer
@@ -177,3 +181,51 @@ def test_a_text_encoder_may_be_missing(base: Path, pictures: Path, missing: str)
     encoders = {name.split("_")[1] for name in written(folder)}
     assert encoders == {"unet", "te1", "te2", "te3"} - {number}
     assert told(folder, events.Proven)
+
+
+CHOICES = {"data": {"silence": {"clip_l": 0.5, "t5": 0.5}}, "objective": {"places": {"anywhere": 0.5, "scaled": True}}}
+
+
+@pytest.mark.parametrize("words", [{"text_encoder": False}, {}], ids=["words kept", "words learnt"])
+def test_silence_and_places_fall_by_dice_and_resume_exactly(base: Path, pictures: Path, words: dict[str, bool]) -> None:
+    sections = {
+        "data": {"batch_size": 2, "sets": [{"path": str(pictures)}], **CHOICES["data"]},
+        "objective": CHOICES["objective"],
+        "adapter": {"rank": 2, "targets": words},
+        "train": {"steps": 4},
+        "save": {"precision": "fp32", "proof": "off"},
+    }
+    whole = config(base, pictures, "whole", **sections)
+    train(whole, pictures)
+    halves = config(base, pictures, "halves", **sections)
+
+    def ask(folder: Path, event: Any) -> None:
+        if isinstance(event, events.Step) and event.step == 2:
+            control.ask(RunFolder(folder), "stop")
+
+    impasto.train([halves], cache=pictures.parent / "cache", show=ask)
+    train(halves, pictures)
+    runs = pictures.parent / "runs"
+    assert forks.same(forks.weights(runs, "whole"), forks.weights(runs, "halves"))
+    train(config(base, pictures, "plain", **{**sections, "data": {"batch_size": 2, "sets": [{"path": str(pictures)}]}}),
+          pictures)  # fmt: skip
+    assert not forks.same(forks.weights(runs, "whole"), forks.weights(runs, "plain"))
+
+
+def test_a_base_without_the_parts_is_told_before_a_weight_is_read(tiny_base: Path, pictures: Path) -> None:
+    run = config(tiny_base, pictures, "other", objective=CHOICES["objective"],
+                 data={"sets": [{"path": str(pictures)}], **CHOICES["data"]})  # fmt: skip
+    with pytest.raises(ConfigError) as error:
+        train(run, pictures)
+    assert [each.code for each in error.value.problems] == ["E-CFG-176", "E-CFG-177"]
+
+
+def test_silence_is_drawn_as_it_is_trained(base: Path, pictures: Path) -> None:
+    data = {"sets": [{"path": str(pictures), "repeats": 100}], **CHOICES["data"]}
+    run = config(base, pictures, "drawn", data=data, train={"epochs": 1})
+    card, feed = looked(run, Store(pictures.parent / "cache"))
+    made = list(drawn.visits(run, card, feed, epoch=1))
+    for encoder, share in (("CLIP-L", 0.5), ("CLIP-G", 0.0), ("T5", 0.5)):
+        assert sum(encoder in each.silent for each in made) / len(made) == pytest.approx(share, abs=0.08)
+    assert len(made) >= 400
+    assert len({each.silent for each in made}) == 4, "each by itself"

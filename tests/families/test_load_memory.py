@@ -84,6 +84,7 @@ def _one_file(folder: Path, path: Path) -> Path:
 def test_the_peak_is_what_is_held_and_a_tenth_more(bases: dict[str, dict[str, Any]]) -> None:
     asked = [(bases["folder"], "bfloat16")]  # the first one brings the libraries in
     asked += [(base, "float16") for base in bases.values()]  # as the file has it
+    asked += [({**bases["single file"], "reading": "plain"}, "float16")]
     asked += [({**bases["sharded"], "text_encoder_precision": "fp32"}, "bfloat16")]
     told = subprocess.run(
         [sys.executable, "-c", CHILD, json.dumps(asked)], capture_output=True, text=True, check=False,

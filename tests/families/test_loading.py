@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from torch import nn
 from impasto import families
 from impasto.adapters.targets import Target
 from impasto.errors import ModelFileError
-from impasto.families import detect, tiny
+from impasto.families import detect, parts, tiny
 from impasto.families.config import Model
+from impasto.families.mapped import Mapped
 from impasto.families.sd import Modules
 
 CPU = torch.device("cpu")
@@ -94,3 +96,22 @@ def test_a_file_with_numbers_that_are_not_finite_is_refused(base: tuple[Path, Pa
     save_file(held, spoiled := tmp_path / "spoiled.safetensors")
     with pytest.raises(ModelFileError, match="E-MOD-010"):
         load(spoiled, config_path=folder)
+
+
+def test_files_that_are_plainly_read_give_the_same(base: tuple[Path, Path]) -> None:
+    folder, one = base
+    for where in ({"path": str(folder)}, {"path": str(one), "config_path": str(folder)}):
+        models = [Model.model_validate({**where, "reading": how}) for how in ("mapped", "plain")]
+        mapped, plain = (parts.load(detect.look(each), each, dtype=torch.float32, device=CPU) for each in models)
+        for each, other in zip((mapped.unet, *mapped.encoders), (plain.unet, *plain.encoders), strict=True):
+            assert same(each, other)
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(base: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / "one.safetensors"
+    save_file({"first": torch.ones(1000), "last": torch.ones(1000)}, path)
+    held = Mapped((path,), mapped=False)
+    assert torch.equal(held.get_tensor("first"), torch.ones(1000))
+    os.truncate(path, path.stat().st_size - 100)
+    with pytest.raises(ModelFileError, match="has become shorter"):
+        held.get_tensor("last")

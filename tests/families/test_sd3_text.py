@@ -139,3 +139,18 @@ def test_masks_are_told_where_they_are_asked_for(tmp_path: Path, mask: str, seen
 def test_families_without_masks_refuse_them(tiny_base: Path) -> None:
     with pytest.raises(ModelFileError, match=r"E-MOD-107.*text_encoder_mask"):
         detect.look(Model(path=str(tiny_base), text_encoder_mask="t5"))
+
+
+@pytest.mark.parametrize("number", [CLIP_L, CLIP_G, T5])
+def test_a_silent_encoder_is_as_one_that_is_missing(
+    encoders: dict[int, Any], cond: dict[str, torch.Tensor], number: int
+) -> None:
+    with torch.no_grad():
+        said = sd3_text.encode(encoders, cond, WIDTHS)
+        missing = sd3_text.encode({each: encoders[each] for each in encoders if each != number}, cond, WIDTHS)
+    silent = torch.zeros(2, 3)
+    silent[1, number - 1] = 1
+    hushed = sd3_text.hushed(said, silent, WIDTHS)
+    for name in ("states", "pooled"):
+        assert torch.equal(hushed[name][0], said[name][0])
+        assert torch.equal(hushed[name][1], missing[name][1])

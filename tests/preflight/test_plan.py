@@ -18,6 +18,7 @@ from PIL import Image
 from impasto import adapters, events, families
 from impasto.__main__ import main
 from impasto.config import RunConfig
+from impasto.data.plan import spread
 from impasto.engine import prepare, run
 from impasto.engine.member import trained
 from impasto.errors import OutOfMemory
@@ -47,7 +48,8 @@ def rolled(seed: int, root: Path) -> RunConfig:
         {
             "data": {"sets": sets, "batch_size": dice.randint(1, 5), "buckets": {"enabled": dice.random() < 0.8}},
             "train": {**length, "accumulate": dice.randint(1, 4), "seed": dice.randint(0, 99)},
-            "save": {"every_steps": dice.choice([None, 4, 7]), "every_epochs": dice.choice([None, 1, 2])},
+            "save": {"every_steps": dice.choice([None, 4, 7]), "every_epochs": dice.choice([None, 1, 2]),
+                     "files": dice.choice([None, 3])},
             "preview": {
                 "prompts": [{"text": "x"}], "every_steps": dice.choice([None, 5]),
                 "every_epochs": dice.choice([None, 3]),
@@ -86,7 +88,8 @@ def test_as_many_steps_are_planned_as_the_feed_of_the_trainer_has(seed: int, roo
         assert micros
         looks += sum(len(micro.visits) for micro in micros if config.data.sets[micro.set].role == "train")
         step += 1
-        if step < steps.total and feed.plan.due(step, config.save.every_steps, config.save.every_epochs):
+        by_part = step in spread(steps.total, config.save.files)
+        if step < steps.total and (by_part or feed.plan.due(step, config.save.every_steps, config.save.every_epochs)):
             saves.append(step)
     assert steps.saves == (*saves, steps.total)
     if config.train.epochs is not None:

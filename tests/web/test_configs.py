@@ -118,6 +118,11 @@ def test_nothing_outside_the_roots_is_planned_with(client: TestClient, tmp_path:
         post(client, "/configs/start", 422, toml=f'[[data.sets]]\npath = "{wrong}"')
 
 
+def test_curves_are_sent_to_no_folder_but_those_of_runs(client: TestClient, pictures: Path) -> None:
+    told = planned(client, text(pictures, "[track]", f'folder = "{pictures}"'))
+    assert [each["code"] for each in told["problems"]] == ["E-WEB-007"]
+
+
 def test_a_base_on_the_hub_is_not_fetched_for_a_plan(client: TestClient, pictures: Path) -> None:
     told = planned(client, text(pictures, "[model]", 'path = "somebody/something"'))
     assert told["plan"] is None

@@ -25,6 +25,7 @@ from impasto.objectives.config import (
     SmoothL1,
     Uniform,
 )
+from impasto.track.config import Track
 from impasto.weights import metadata
 from impasto.weights.metadata import Facts, Folder
 
@@ -99,6 +100,7 @@ def test_the_folders_of_a_home_are_not_told(facts: Facts) -> None:
         model=Model(path=str(secret / "base")),
         data=Data(sets=(Dataset(path=secret / "10_cat"),), captions=Captions(metadata=secret / "all.jsonl")),
         output=Output(folder=secret / "runs"),
+        track=Track(to=("wandb",), folder=secret / "logs", options={"entity": "somebody"}),
     )
     told = metadata.build(config, facts)
     assert not any("somebody" in value or "private" in value for value in told.values())
@@ -108,12 +110,13 @@ def test_the_folders_of_a_home_are_not_told(facts: Facts) -> None:
 def test_what_the_author_says_stands_in_the_words_of_the_metadata_standard(facts: Facts) -> None:
     output = Output(
         description="a grey cat", license="CC BY 4.0", tags=("cat", "pet"), trigger_phrase="tom cat",
-        usage_hint="strength 0.8", comment="third try",
+        usage_hint="strength 0.8", comment="third try", preprocessor="cropped by hand",
     )  # fmt: skip
     told = metadata.build(RunConfig(output=output), replace(facts, thumbnail=b"picture"))
     said = {key.removeprefix("modelspec."): value for key, value in told.items()}
     assert (said["description"], said["license"], said["tags"]) == ("a grey cat", "CC BY 4.0", "cat, pet")
     assert (said["trigger_phrase"], said["usage_hint"]) == ("tom cat", "strength 0.8")
+    assert said["preprocessor"] == "cropped by hand"
     assert said["thumbnail"] == "data:image/jpeg;base64,cGljdHVyZQ=="
     assert told["ss_training_comment"] == "third try"
     plain = metadata.build(RunConfig(output=Output(comment="third try")), facts)
