@@ -16,6 +16,7 @@ from impasto.engine.packing import Part, join, lay_out, packs
 from impasto.engine.prior import with_answers
 from impasto.errors import ModelFileError, OutOfMemory, Problem, UserError
 from impasto.families.family import Family
+from impasto.optim.flat import stack
 
 
 class Trainer:
@@ -29,6 +30,7 @@ class Trainer:
         self.rows = rows
         """Examples in a forward pass, at most; 0: no limit."""
         self._checked = False
+        self._settled: tuple[object, ...] = ()
 
     def add(self, member: Member) -> None:
         """Let `member` train from the next step on."""
@@ -45,6 +47,7 @@ class Trainer:
 
         Parts are values: after out-of-memory the same ones run in smaller packs, with the same result.
         """
+        self._settle()
         parts, failed = self._draw_all()
         while True:
             try:
@@ -58,6 +61,14 @@ class Trainer:
         for member, loss in losses.items():
             member.update(loss, looks[member])
         return failed
+
+    def _settle(self) -> None:
+        """Whoever trains now lies side by side with those like it, and acts together with them."""
+        now = tuple((id(member), member.flat.layout) for member in self.members)
+        if now != self._settled:
+            stack(member.flat for member in self.members)
+            self.riders.forget()
+            self._settled = now
 
     def _draw_all(self) -> tuple[list[Part], dict[Member, UserError]]:
         parts, failed = [], {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -59,6 +59,35 @@ class FlatGroup:
     def parameters(self) -> list[nn.Parameter]:
         """The adapter's own parameters, in their order."""
         return [parameter for parameter, _, _ in self._views]
+
+    @torch.no_grad()
+    def move(self, held: Tensor, grads: Tensor) -> None:
+        """Live on in other memory, bit for bit: numbers in `held`, gradients in `grads`, as long as they are now."""
+        held.copy_(self._held)
+        grads.copy_(self._held_grads)
+        self._held, self._held_grads = held, grads
+        if not self.narrow:
+            self.values.data, self.grads = held, grads
+            self.values.grad = None if self.frozen else grads
+        moved, size = list[tuple[nn.Parameter, Tensor, int]](), held.element_size()
+        for parameter, _, offset in self._views:
+            start = offset // size
+            grad = grads[start : start + parameter.numel()].view(parameter.shape)
+            parameter.data = held[start : start + parameter.numel()].view(parameter.shape)
+            parameter.grad = None if self.frozen else grad
+            moved.append((parameter, grad, offset))
+        self._views = moved
+
+    @property
+    def layout(self) -> tuple[object, ...]:
+        """What is the same for groups whose numbers may lie side by side."""
+        shapes = tuple(parameter.shape for parameter, _, _ in self._views)
+        return self._held.device, self._held.dtype, self.frozen, shapes
+
+    def beside(self, count: int) -> tuple[Tensor, Tensor]:
+        """Memory for so many groups like this one, [count, n]: for numbers, and for gradients."""
+        found = self._held.new_empty(count, len(self._held))
+        return found, torch.empty_like(found)
 
     def check(self) -> None:
         """Assert that nobody took a parameter or a gradient away: `Module.to`, `zero_grad(set_to_none=True)` would."""
@@ -125,6 +154,11 @@ class FlatParameters:
             raise ValueError("no parameters to train: every part is left out or has learning rate 0")
 
     @property
+    def layout(self) -> tuple[object, ...]:
+        """What is the same for adapters whose numbers may lie side by side."""
+        return tuple((part, group.layout) for part, group in self.groups.items())
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(iter(self.groups.values())).values.device
@@ -149,6 +183,18 @@ class FlatParameters:
         norms = [torch.linalg.vector_norm(group.grads) for group in self.groups.values() if not group.frozen]
         length: Tensor = torch.linalg.vector_norm(torch.stack(norms))
         return length
+
+
+def stack(flats: Iterable[FlatParameters]) -> None:
+    """Let those that are alike live side by side, bit for bit: part by part in one matrix [K, n], and so their
+    gradients. Then one operation reaches a layer of all of them."""
+    alike: dict[object, list[FlatParameters]] = {}
+    for flat in flats:
+        alike.setdefault(flat.layout, []).append(flat)
+    for some in alike.values():
+        for part, first in some[0].groups.items():
+            for each, held, grads in zip(some, *first.beside(len(some)), strict=True):
+                each.groups[part].move(held, grads)
 
 
 def _layout(parameters: Sequence[nn.Parameter]) -> tuple[list[int], int]:
