@@ -7,6 +7,7 @@ numbers lie side by side in one matrix, a layer's factors are a view of it, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -21,8 +22,12 @@ Scale = float | Tensor
 def joint(
     downs: Sequence[Tensor], ups: Sequence[Tensor], scales: Callable[[], Sequence[float]]
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """What gives y + scale * up(down(x)) for `x` and `y`, whose rows are equal shares of K members with `downs`
-    [rank, I] and `ups` [O, rank]; good for as long as these stay where they are and learn, or do not, as now.
+    """What gives y + scale * up(down(x)) for `x` [K * N, ..., I] and `y` [K * N, ..., O], whose rows are equal shares
+    of K members with `downs` [rank, I] and `ups` [O, rank]; good for as long as these stay where they are and learn, or
+    do not, as now.
+
+    Of a 1x1 convolution, rows are [K * N, I, H, W] and factors have two more sides of 1. Ranks may differ: smaller ones
+    are filled up with zeros, which add nothing and learn nothing.
     """
     down, up = _side_by_side(downs), _side_by_side(ups)
     known: dict[tuple[float, ...], Scale] = {}
@@ -32,87 +37,109 @@ def joint(
         if now not in known:
             known[now] = _scale(now, y.device)
         if down is None or up is None or torch.compiler.is_compiling():  # a graph keeps to autograd's ways
-            return added(y, x, downs, ups, known[now])
-        found: Tensor = _Added.apply(y, x, down, up, known[now])  # type: ignore[no-untyped-call]
-        return found
+            return added(y, x, _stacked(downs, 0), _stacked(ups, 1), known[now])
+        (factor, grad), (other, of_other) = down, up
+        if grad is not None and not (x.requires_grad or y.requires_grad):  # else nobody would come back for it
+            factor = factor.detach().requires_grad_()
+        return added(y, x, factor, other, known[now], grad, of_other)
 
     return joined
 
 
-def added(y: Tensor, x: Tensor, downs: Sequence[Tensor], ups: Sequence[Tensor], scale: Scale) -> Tensor:
-    """y + scale * up(down(x)), where the rows of `x` [K * N, ..., I] and `y` [K * N, ..., O] are equal shares of K
-    members with `downs` [rank, I] and `ups` [O, rank].
+def added(
+    y: Tensor, x: Tensor, down: Tensor, up: Tensor, scale: Scale,
+    grad_of_down: Tensor | None = None, grad_of_up: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """The same for factors [K, rank, I] and [K, O, rank]. Given tensors to add their gradients to, the factors get none
+    from autograd.
 
-    Of a 1x1 convolution, rows are [K * N, I, H, W] and factors have two more sides of 1. Ranks may differ: smaller ones
-    are filled up with zeros, which add nothing and learn nothing.
+    In `y`'s precision, as autocast would; gradients of the factors in theirs.
     """
-    found: Tensor = _Added.apply(y, x, _stacked(downs, 0), _stacked(ups, 1), scale)  # type: ignore[no-untyped-call]
+    kind = y.device.type
+    if x.dtype != y.dtype or down.dtype != y.dtype:
+        down, up, x = down.to(y.dtype), up.to(y.dtype), x.to(y.dtype)
+    product = _Convolved if y.ndim == 4 else _Multiplied
+    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+        found: Tensor = product.apply(y, x, down, up, scale, grad_of_down, grad_of_up)  # type: ignore[no-untyped-call]
     return found
 
 
-class _Added(torch.autograd.Function):
-    """In `y`'s precision, as autocast would; gradients of the factors in theirs, [K, rank, I] and [K, O, rank]. Factors
-    that have a gradient get more of it in place."""
+class _Multiplied(torch.autograd.Function):
+    """Of linear layers. Products with a short side are fast where the long one is in one piece: `wide` is `up` so."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, x: Tensor, down: Tensor, up: Tensor, scale: Scale) -> Tensor:
-        with torch.autocast(y.device.type, enabled=False):
-            narrow = down.to(y.dtype)
-            wide = up.to(y.dtype).mT.contiguous()  # [K, rank, O]: so products with a short side are fast
-            rows, each = _shares(x.to(y.dtype), len(down)), scale
-            if y.ndim == 4:  # [K * N, I, H * W], and factors for each row
-                narrow, wide, each = (_repeated(some, len(rows) // len(down)) for some in (narrow, wide, scale))
-                low = torch.bmm(narrow, rows).mul_(each)  # [K * N, rank, H * W]
-                out = torch.baddbmm(y.flatten(2), wide.mT, low)
-            else:
-                low = torch.bmm(rows, narrow.mT).mul_(each)  # [K, rows, rank]
-                out = torch.baddbmm(_shares(y, len(down)), low, wide)
-        ctx.save_for_backward(rows, low, narrow, wide)
-        ctx.down, ctx.up, ctx.scale, ctx.dtype, ctx.shape = down, up, each, x.dtype, x.shape
-        return out.view(y.shape)
+    def forward(
+        ctx: Any, y: Tensor, x: Tensor, down: Tensor, up: Tensor, scale: Scale,
+        grad_of_down: Tensor | None, grad_of_up: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        count = len(down)
+        rows, wide = _shares(x, count), up.mT.contiguous()  # [K, rows, I], [K, rank, O]
+        low = torch.bmm(rows, down.mT).mul_(scale)  # [K, rows, rank]
+        out = torch.baddbmm(_shares(y, count), low, wide)
+        ctx.save_for_backward(rows, low, down, wide)
+        ctx.rest = count, x.shape, scale, grad_of_down, grad_of_up
+        return _shaped(out, y.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        rows, low, narrow, wide = ctx.saved_tensors
-        count, asks = len(ctx.down), ctx.needs_input_grad
-        if grad.ndim == 4:
-            flat = grad.flatten(2)
-            back = torch.bmm(wide, flat).mul_(ctx.scale)  # [K * N, rank, H * W]
-            of_x = torch.bmm(narrow.mT, back) if asks[1] else None
-            of_down, of_up = (_summed(torch.bmm(*pair), count) for pair in ((back, rows.mT), (low, flat.mT)))
-        else:
-            flat = _shares(grad, count)
-            back = torch.bmm(flat, wide.mT).mul_(ctx.scale)  # [K, rows, rank]
-            of_x = torch.bmm(back, narrow) if asks[1] else None
-            of_down, of_up = torch.bmm(back.mT, rows), torch.bmm(low.mT, flat)
-        given = None if of_x is None else of_x.view(ctx.shape).to(ctx.dtype)
-        return grad, given, _into(ctx.down, of_down), _into(ctx.up, of_up.mT), None
+        rows, low, down, wide = ctx.saved_tensors
+        count, shape, scale, grad_of_down, grad_of_up = ctx.rest
+        flat = _shares(grads[0], count)
+        back = torch.bmm(flat, wide.mT).mul_(scale)  # [K, rows, rank]
+        of_x = _shaped(torch.bmm(back, down), shape) if ctx.needs_input_grad[1] else None
+        of_down, of_up = torch.bmm(back.mT, rows), torch.bmm(low.mT, flat).mT
+        return grads[0], of_x, *_kept(of_down, of_up, grad_of_down, grad_of_up), None, None, None
 
 
-def _into(factors: Tensor, grad: Tensor) -> Tensor | None:
-    """The gradient of factors; None once it is added to the one they have."""
-    if not factors.requires_grad:
+class _Convolved(torch.autograd.Function):
+    """Of 1x1 convolutions: each row is a matrix [I, H * W], and has factors of its own."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, y: Tensor, x: Tensor, down: Tensor, up: Tensor, scale: Scale,
+        grad_of_down: Tensor | None, grad_of_up: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        each = len(x) // len(down)
+        own, wide, scale = _repeated(down, each), _repeated(up.mT.contiguous(), each), _repeated(scale, each)
+        rows = x.flatten(2)  # [K * N, I, H * W]
+        low = torch.bmm(own, rows).mul_(scale)  # [K * N, rank, H * W]
+        ctx.save_for_backward(rows, low, own, wide)
+        ctx.rest = x.shape, len(down), scale, grad_of_down, grad_of_up
+        return torch.baddbmm(y.flatten(2), wide.mT, low).view(y.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        rows, low, own, wide = ctx.saved_tensors
+        shape, count, scale, grad_of_down, grad_of_up = ctx.rest
+        flat = grads[0].flatten(2)
+        back = torch.bmm(wide, flat).mul_(scale)  # [K * N, rank, H * W]
+        of_x = torch.bmm(own.mT, back).view(shape) if ctx.needs_input_grad[1] else None
+        of_down, of_up = _summed(torch.bmm(back, rows.mT), count), _summed(torch.bmm(low, flat.mT), count).mT
+        return grads[0], of_x, *_kept(of_down, of_up, grad_of_down, grad_of_up), None, None, None
+
+
+def _kept(
+    of_down: Tensor, of_up: Tensor, grad_of_down: Tensor | None, grad_of_up: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients for autograd; none once they are added to where they belong."""
+    if grad_of_down is None or grad_of_up is None:
+        return of_down, of_up
+    grad_of_down.add_(of_down)
+    grad_of_up.add_(of_up)
+    return None, None
+
+
+def _side_by_side(factors: Sequence[Tensor]) -> tuple[Tensor, Tensor | None] | None:
+    """Factors of K members that lie evenly spaced in one memory as a view [K, ...] of all, without the sides of 1 that
+    a convolution has; and so their gradients, if they learn. None if they do not lie so."""
+    found = _view(factors)
+    if found is None or len({each.requires_grad for each in factors}) > 1:
         return None
-    if not factors.is_leaf or factors.grad is None:
-        return grad.to(factors.dtype)
-    factors.grad.add_(grad)
-    return None
-
-
-def _side_by_side(factors: Sequence[Tensor]) -> Tensor | None:
-    """Factors of K members that lie evenly spaced in one memory, and so do their gradients, as views [K, ...] of all;
-    without the sides of 1 that a convolution has. None if they do not."""
-    views = _view(factors)
-    if views is None or len({each.requires_grad for each in factors}) > 1:
-        return None
-    if factors[0].requires_grad:
-        grads = [each.grad for each in factors if each.grad is not None]
-        if len(grads) < len(factors) or (of_all := _view(grads)) is None:
-            return None
-        views.requires_grad_()
-        views.grad = of_all
-    return views
+    if not factors[0].requires_grad:
+        return found, None
+    grads = [each.grad for each in factors if each.grad is not None]
+    of_all = _view(grads) if len(grads) == len(factors) else None
+    return None if of_all is None else (found, of_all)
 
 
 def _view(tensors: Sequence[Tensor]) -> Tensor | None:
@@ -123,19 +150,6 @@ def _view(tensors: Sequence[Tensor]) -> Tensor | None:
         return None
     rows, columns = first.flatten(1).shape
     return first.detach().as_strided((len(tensors), rows, columns), (*steps, columns, 1))
-
-
-def _shares(rows: Tensor, count: int) -> Tensor:
-    """[K * N, ..., C] -> [K, rows, C]; of a convolution [K * N, C, H, W] -> [K * N, C, H * W]."""
-    return rows.flatten(2) if rows.ndim == 4 else rows.reshape(count, -1, rows.shape[-1])
-
-
-def _repeated(each: Any, times: int) -> Any:
-    return each.repeat_interleave(times, 0) if times > 1 and isinstance(each, Tensor) else each
-
-
-def _summed(found: Tensor, count: int) -> Tensor:
-    return found.view(count, -1, *found.shape[1:]).sum(1) if len(found) > count else found
 
 
 def _stacked(factors: Sequence[Tensor], dim: int) -> Tensor:
@@ -149,6 +163,24 @@ def _filled(factor: Tensor, dim: int, count: int) -> Tensor:
     if not count:
         return factor
     return F.pad(factor, (0, count) if dim == 1 else (0, 0, 0, count))
+
+
+def _shares(rows: Tensor, count: int) -> Tensor:
+    """[K * N, ..., C] -> [K, rows, C]."""
+    return rows if rows.ndim == 3 and rows.shape[0] == count else rows.reshape(count, -1, rows.shape[-1])
+
+
+def _shaped(rows: Tensor, shape: torch.Size) -> Tensor:
+    return rows if rows.shape == shape else rows.view(shape)
+
+
+def _repeated(each: Any, times: int) -> Any:
+    return each.repeat_interleave(times, 0) if times > 1 and isinstance(each, Tensor) else each
+
+
+def _summed(found: Tensor, count: int) -> Tensor:
+    """[K * N, ...] -> [K, ...]."""
+    return found.view(count, -1, *found.shape[1:]).sum(1) if len(found) > count else found
 
 
 def _scale(scales: tuple[float, ...], device: torch.device) -> Scale:

@@ -100,7 +100,7 @@ def test_under_autocast_products_are_in_the_precision_of_the_base_and_gradients_
     downs, ups = factors((2, 2), ())
     x, y = torch.randn(2, 4, 6, requires_grad=True), torch.randn(2, 4, 5, dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = products.added(y, x, downs, ups, 1.0)
+        found = products.joint(downs, ups, lambda: (1.0, 1.0))(x, y)
     assert found.dtype == torch.bfloat16
     found.float().sum().backward()
     assert {each.grad.dtype for each in (x, *downs, *ups) if each.grad is not None} == {torch.float32}
@@ -109,6 +109,6 @@ def test_under_autocast_products_are_in_the_precision_of_the_base_and_gradients_
 
 def test_an_input_that_learns_nothing_costs_no_gradient() -> None:
     downs, ups = factors((2, 2), ())
-    products.added(torch.zeros(2, 5), x := torch.randn(2, 6), downs, ups, 1.0).sum().backward()
+    products.joint(downs, ups, lambda: (1.0, 1.0))(x := torch.randn(2, 6), torch.zeros(2, 5)).sum().backward()
     assert x.grad is None
     assert downs[0].grad is not None
