@@ -125,6 +125,11 @@ class Adapter(nn.Module):
         self.layers = nn.ModuleDict(layers)
         self.seats = dict(seats)
 
+    @property
+    def stacks(self) -> bool:
+        """Whether any of its layers can act in one product with others of its kind."""
+        return any(type(layer).stacked is not AdapterLayer.stacked for _, layer in self.items())
+
     def groups(self, hastened: Collection[Part] = ()) -> dict[Group, list[nn.Parameter]]:
         """The parameters by what decides their rate, in the order of the model; in the parts of `hastened` those that
         LoRA+ speeds up apart."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -29,19 +30,20 @@ def joint(
     Of a 1x1 convolution, rows are [K * N, I, H, W] and factors have two more sides of 1. Ranks may differ: smaller ones
     are filled up with zeros, which add nothing and learn nothing.
     """
-    down, up = _side_by_side(downs), _side_by_side(ups)
+    together = _side_by_side(downs), _side_by_side(ups)
     known: dict[tuple[float, ...], Scale] = {}
 
     def joined(x: Tensor, y: Tensor) -> Tensor:
         now = tuple(scales())
         if now not in known:
             known[now] = _scale(now, y.device)
+        down, up = together
         if down is None or up is None or torch.compiler.is_compiling():  # a graph keeps to autograd's ways
             return added(y, x, _stacked(downs, 0), _stacked(ups, 1), known[now])
-        (factor, grad), (other, of_other) = down, up
-        if grad is not None and not (x.requires_grad or y.requires_grad):  # else nobody would come back for it
-            factor = factor.detach().requires_grad_()
-        return added(y, x, factor, other, known[now], grad, of_other)
+        factor = down.values
+        if (down.learns or up.learns) and not (x.requires_grad or y.requires_grad):
+            factor = factor.detach().requires_grad_()  # else nobody would come back here
+        return added(y, x, factor, up.values, known[now], down.grads, up.grads)
 
     return joined
 
@@ -88,7 +90,7 @@ class _Multiplied(torch.autograd.Function):
         back = torch.bmm(flat, wide.mT).mul_(scale)  # [K, rows, rank]
         of_x = _shaped(torch.bmm(back, down), shape) if ctx.needs_input_grad[1] else None
         of_down, of_up = torch.bmm(back.mT, rows), torch.bmm(low.mT, flat).mT
-        return grads[0], of_x, *_kept(of_down, of_up, grad_of_down, grad_of_up), None, None, None
+        return grads[0], of_x, _kept(of_down, grad_of_down), _kept(of_up, grad_of_up), None, None, None
 
 
 class _Convolved(torch.autograd.Function):
@@ -115,31 +117,41 @@ class _Convolved(torch.autograd.Function):
         back = torch.bmm(wide, flat).mul_(scale)  # [K * N, rank, H * W]
         of_x = torch.bmm(own.mT, back).view(shape) if ctx.needs_input_grad[1] else None
         of_down, of_up = _summed(torch.bmm(back, rows.mT), count), _summed(torch.bmm(low, flat.mT), count).mT
-        return grads[0], of_x, *_kept(of_down, of_up, grad_of_down, grad_of_up), None, None, None
+        return grads[0], of_x, _kept(of_down, grad_of_down), _kept(of_up, grad_of_up), None, None, None
 
 
-def _kept(
-    of_down: Tensor, of_up: Tensor, grad_of_down: Tensor | None, grad_of_up: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients for autograd; none once they are added to where they belong."""
-    if grad_of_down is None or grad_of_up is None:
-        return of_down, of_up
-    grad_of_down.add_(of_down)
-    grad_of_up.add_(of_up)
-    return None, None
+def _kept(grad: Tensor, place: Tensor | None) -> Tensor | None:
+    """A gradient for autograd; none once it is added to where it belongs."""
+    if place is None:
+        return grad
+    place.add_(grad)
+    return None
 
 
-def _side_by_side(factors: Sequence[Tensor]) -> tuple[Tensor, Tensor | None] | None:
-    """Factors of K members that lie evenly spaced in one memory as a view [K, ...] of all, without the sides of 1 that
-    a convolution has; and so their gradients, if they learn. None if they do not lie so."""
-    found = _view(factors)
-    if found is None or len({each.requires_grad for each in factors}) > 1:
+@dataclass(frozen=True)
+class _Rows:
+    """Factors of K members in one memory: views [K, ...] of all of them."""
+
+    values: Tensor
+    grads: Tensor | None
+    """None if they learn nothing."""
+
+    @property
+    def learns(self) -> bool:
+        return self.grads is not None
+
+
+def _side_by_side(factors: Sequence[Tensor]) -> _Rows | None:
+    """Factors that lie evenly spaced in one memory, and so do their gradients; without the sides of 1 that those of a
+    convolution have. None if they do not."""
+    values = _view(factors)
+    if values is None or len({each.requires_grad for each in factors}) > 1:
         return None
     if not factors[0].requires_grad:
-        return found, None
+        return _Rows(values, None)
     grads = [each.grad for each in factors if each.grad is not None]
-    of_all = _view(grads) if len(grads) == len(factors) else None
-    return None if of_all is None else (found, of_all)
+    found = _view(grads) if len(grads) == len(factors) else None
+    return None if found is None else _Rows(values, found)
 
 
 def _view(tensors: Sequence[Tensor]) -> Tensor | None:

@@ -31,6 +31,7 @@ class Trainer:
         """Examples in a forward pass, at most; 0: no limit."""
         self._checked = False
         self._settled: tuple[object, ...] = ()
+        self._memory: int | None = None
 
     def add(self, member: Member) -> None:
         """Let `member` train from the next step on."""
@@ -42,12 +43,20 @@ class Trainer:
         self.members.remove(member)
         self.riders.dismount(member.adapter)
 
+    @property
+    def memory(self) -> int:
+        """Bytes in use at the peak, looked up once a step."""
+        if self._memory is None:
+            self._memory = self.compute.memory()
+        return self._memory
+
     def step(self) -> dict[Member, UserError]:
         """One optimizer step of every member; returns the members that could not take part, and why.
 
         Parts are values: after out-of-memory the same ones run in smaller packs, with the same result.
         """
         self._settle()
+        self._memory = None
         parts, failed = self._draw_all()
         while True:
             try:
@@ -66,7 +75,7 @@ class Trainer:
         """Whoever trains now lies side by side with those like it, and acts together with them."""
         now = tuple((id(member), member.flat.layout) for member in self.members)
         if now != self._settled:
-            stack(member.flat for member in self.members)
+            stack(member.flat for member in self.members if member.adapter.stacks)
             self.riders.forget()
             self._settled = now
 

@@ -41,6 +41,7 @@ class FlatGroup:
             assert parameter.dtype == torch.float32, "parameters in training are fp32"
             assert parameter.device == device, "a group is on one device"
             self._views.append((parameter, self._take(parameter, start), start * self._held.element_size()))
+        self._shapes = tuple(parameter.shape for parameter in parameters)
         self.values.grad = self.grads
         self.frozen = False
         if self.narrow:
@@ -60,34 +61,41 @@ class FlatGroup:
         """The adapter's own parameters, in their order."""
         return [parameter for parameter, _, _ in self._views]
 
-    @torch.no_grad()
-    def move(self, held: Tensor, grads: Tensor) -> None:
-        """Live on in other memory, bit for bit: numbers in `held`, gradients in `grads`, as long as they are now."""
-        held.copy_(self._held)
-        grads.copy_(self._held_grads)
-        self._held, self._held_grads = held, grads
-        if not self.narrow:
-            self.values.data, self.grads = held, grads
-            self.values.grad = None if self.frozen else grads
-        moved, size = list[tuple[nn.Parameter, Tensor, int]](), held.element_size()
-        for parameter, _, offset in self._views:
-            start = offset // size
-            grad = grads[start : start + parameter.numel()].view(parameter.shape)
-            parameter.data = held[start : start + parameter.numel()].view(parameter.shape)
-            parameter.grad = None if self.frozen else grad
-            moved.append((parameter, grad, offset))
-        self._views = moved
-
     @property
     def layout(self) -> tuple[object, ...]:
         """What is the same for groups whose numbers may lie side by side."""
-        shapes = tuple(parameter.shape for parameter, _, _ in self._views)
-        return self._held.device, self._held.dtype, self.frozen, shapes
+        return self._held.device, self._held.dtype, self.frozen, self._shapes
 
-    def beside(self, count: int) -> tuple[Tensor, Tensor]:
-        """Memory for so many groups like this one, [count, n]: for numbers, and for gradients."""
-        found = self._held.new_empty(count, len(self._held))
-        return found, torch.empty_like(found)
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else is in its memory."""
+        return self._held.untyped_storage().nbytes() == self._held.nbytes
+
+    @torch.no_grad()
+    def move(self, held: Tensor) -> None:
+        """Live on in `held`, bit for bit; it is as long as what they were in."""
+        held.copy_(self._held)
+        self._held = held
+        if not self.narrow:
+            self.values.data = held
+        for parameter, _, offset in self._views:
+            parameter.data = _part(held, parameter, offset)
+
+    @torch.no_grad()
+    def move_grads(self, held: Tensor) -> None:
+        """The same of the gradients."""
+        held.copy_(self._held_grads)
+        self._held_grads = held
+        if not self.narrow:
+            self.grads = held
+            self.values.grad = None if self.frozen else held
+        self._views = [(each, _part(held, each, offset), offset) for each, _, offset in self._views]
+        for parameter, grad, _ in self._views:
+            parameter.grad = None if self.frozen else grad
+
+    def beside(self, count: int) -> Tensor:
+        """Memory for so many groups like this one, [count, n]."""
+        return self._held.new_empty(count, len(self._held))
 
     def check(self) -> None:
         """Assert that nobody took a parameter or a gradient away: `Module.to`, `zero_grad(set_to_none=True)` would."""
@@ -192,9 +200,20 @@ def stack(flats: Iterable[FlatParameters]) -> None:
     for flat in flats:
         alike.setdefault(flat.layout, []).append(flat)
     for some in alike.values():
-        for part, first in some[0].groups.items():
-            for each, held, grads in zip(some, *first.beside(len(some)), strict=True):
-                each.groups[part].move(held, grads)
+        for part in some[0].groups:
+            groups = [each.groups[part] for each in some]
+            if len(groups) == 1 and groups[0].alone:
+                continue
+            for group, row in zip(groups, groups[0].beside(len(groups)), strict=True):
+                group.move(row)
+            for group, row in zip(groups, groups[0].beside(len(groups)), strict=True):
+                group.move_grads(row)
+
+
+def _part(held: Tensor, parameter: nn.Parameter, offset: int) -> Tensor:
+    """Where a parameter is, so many bytes from the start."""
+    start = offset // held.element_size()
+    return held[start : start + parameter.numel()].view(parameter.shape)
 
 
 def _layout(parameters: Sequence[nn.Parameter]) -> tuple[list[int], int]:

@@ -61,6 +61,14 @@ def test_1_alone_or_in_company_like_members_end_alike_though_they_lie_in_one_mem
         assert farthest(a, b) < 1e-4
 
 
+def test_1_alone_or_in_company_adapters_with_frozen_factors_end_alike(tiny_base: Path) -> None:
+    base = family(tiny_base)
+    frozen = [config(seed=seed, adapter={"kind": "lora-fa", "rank": 4}) for seed in range(3)]
+    alone = [train(base, [member(base, each)], 3)[0] for each in frozen]
+    for a, b in zip(alone, train(base, [member(base, each) for each in frozen], 3), strict=True):
+        assert farthest(a, b) < 1e-4
+
+
 @pytest.mark.parametrize("resting", [(), (1, 3), (0, 1, 2, 3)])
 def test_3_a_member_that_leaves_or_rests_changes_no_other(tiny_base: Path, resting: tuple[int, ...]) -> None:
     base = family(tiny_base)
