@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from impasto.adapters.targets import Part, Seat
+
+Joint = Callable[[Tensor, Tensor], Tensor]
+"""The input and the output of a base's layer, for all rows -> its new output."""
 
 
 class AdapterLayer(nn.Module, ABC):
@@ -41,9 +44,10 @@ class AdapterLayer(nn.Module, ABC):
         `dice` seeds this layer's dropouts for this visit; None means none (previews, validation).
         """
 
-    def stacked(self, layers: Sequence[AdapterLayer], x: Tensor, y: Tensor, base: nn.Module) -> Tensor | None:
-        """What `layers`, this one first, make of equal shares of the rows without dice, in one product for all; None
-        where they have to take turns. The same as their `forward`, within rounding."""
+    def stacked(self, layers: Sequence[AdapterLayer], base: nn.Module) -> Joint | None:
+        """How `layers`, this one first, take equal shares of the rows without dice in one product for all; None where
+        they have to take turns. The same as their `forward`, within rounding; good until one of them leaves, moves in
+        memory, or comes to rest."""
         return None
 
     @abstractmethod
@@ -120,6 +124,11 @@ class Adapter(nn.Module):
         super().__init__()
         self.layers = nn.ModuleDict(layers)
         self.seats = dict(seats)
+
+    @property
+    def stacks(self) -> bool:
+        """Whether any of its layers can act in one product with others of its kind."""
+        return any(type(layer).stacked is not AdapterLayer.stacked for _, layer in self.items())
 
     def groups(self, hastened: Collection[Part] = ()) -> dict[Group, list[nn.Parameter]]:
         """The parameters by what decides their rate, in the order of the model; in the parts of `hastened` those that

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from impasto.adapters import dora, products
-from impasto.adapters.adapter import AdapterLayer, filled, share
+from impasto.adapters.adapter import AdapterLayer, Joint, filled, share
 from impasto.adapters.config import Lora
 from impasto.adapters.layers import exact, sits_out
 from impasto.adapters.targets import Layer, Seat, Size
@@ -62,7 +62,7 @@ class LoraLayer(AdapterLayer):
             scale = scale / (1 - self.rank_dropout)
         return self._joined(y, self.lora_up(low), scale, base)
 
-    def stacked(self, layers: Sequence[AdapterLayer], x: Tensor, y: Tensor, base: nn.Module) -> Tensor | None:
+    def stacked(self, layers: Sequence[AdapterLayer], base: nn.Module) -> Joint | None:
         """Linear layers and 1x1 convolutions, of any ranks."""
         own = [each for each in layers if isinstance(each, LoraLayer) and each.dora_scale is None]
         if len(own) < len(layers) or not _is_product(base):
@@ -70,7 +70,7 @@ class LoraLayer(AdapterLayer):
         downs, ups = [each.lora_down.weight for each in own], [each.lora_up.weight for each in own]
         if any(each.dtype != downs[0].dtype for each in downs):
             return None
-        return products.added(y, x, downs, ups, [each.scale for each in own])
+        return products.joint(downs, ups, lambda: [each.scale for each in own])
 
     def weight(self, base: nn.Module) -> Tensor:
         assert isinstance(base, Layer)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from impasto import dice
-from impasto.adapters.adapter import Adapter, AdapterLayer
+from impasto.adapters.adapter import Adapter, AdapterLayer, Joint
 from impasto.adapters.targets import Target
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]
@@ -32,6 +32,18 @@ class Route:
     """Seeds the adapter's dropouts for these rows; None in previews and validation."""
 
 
+@dataclass(frozen=True)
+class _Company:
+    """Adapters that have as many rows each of a batch, in this order."""
+
+    adapters: tuple[Adapter, ...]
+    quiet: bool
+    """Whether no dice are given to any."""
+
+    joints: dict[str, Joint | None]
+    """How they act together at a layer, once that was asked for."""
+
+
 class Riders:
     """The adapters mounted on one base."""
 
@@ -40,10 +52,13 @@ class Riders:
         self._seats: dict[str, dict[Adapter, AdapterLayer]] = {}
         self._handles: dict[str, RemovableHandle] = {}
         self._routes: Sequence[Route] = ()
+        self._company: _Company | None = None
+        self._known: dict[tuple[tuple[Adapter, ...], bool], _Company] = {}
         self._silent: set[str] = set()
 
     def mount(self, adapter: Adapter) -> None:
         """Let `adapter` ride: its layers act wherever a route names it."""
+        self.forget()
         for name, layer in adapter.items():
             seats = self._seats.setdefault(name, {})
             seats[adapter] = layer
@@ -53,11 +68,16 @@ class Riders:
 
     def dismount(self, adapter: Adapter) -> None:
         """Take `adapter` off; a layer without riders is the plain base again."""
+        self.forget()
         for name, _ in adapter.items():
             del self._seats[name][adapter]
             if not self._seats[name]:
                 self._handles.pop(name).remove()
                 self._silent.discard(name)
+
+    def forget(self) -> None:
+        """Find out anew who acts together and how: adapters have moved in memory, or come to rest."""
+        self._known.clear()
 
     @contextmanager
     def routed(self, routes: Sequence[Route]) -> Iterator[None]:
@@ -66,11 +86,11 @@ class Riders:
         assert not self._routes, "routes do not nest"
         ends = [0, *(route.stop for route in routes)]
         assert [route.start for route in routes] == ends[:-1], "routes must cover the rows without a gap"
-        self._routes = routes
+        self._routes, self._company = routes, self._met(routes)
         try:
             yield
         finally:
-            self._routes = ()
+            self._routes, self._company = (), None
 
     def silent(self) -> set[str]:
         """Mounted targets whose hook never ran: layers reached without a call, which an adapter cannot reach."""
@@ -81,40 +101,48 @@ class Riders:
             self._silent.discard(name)
             if not self._routes:
                 return None
-            return _ride(self._routes, self._seats[name], name, module, args[0], y)
+            return self._ride(name, module, args[0], y)
 
         return ride
 
+    def _ride(self, name: str, base: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        routes, seats = self._routes, self._seats[name]
+        each, rest = divmod(x.shape[0], routes[-1].stop)
+        assert rest == 0, f"dim 0 of {name} is not the example: {x.shape[0]} rows for {routes[-1].stop} examples"
+        if len(routes) == 1:
+            return _own(routes[0], seats, name, base, x, y)
+        if (joint := self._joint(name, base)) is not None:
+            return joint(x, y)
+        sizes = [(route.stop - route.start) * each for route in routes]
+        xs, ys = (
+            torch.split(x, sizes),
+            torch.split(y, sizes),
+        )  # as slices, each would fill a whole batch of zeros on the way back
+        return torch.cat(
+            [_own(route, seats, name, base, *own) for route, own in zip(routes, zip(xs, ys, strict=True), strict=True)]
+        )
 
-def _ride(
-    routes: Sequence[Route], seats: dict[Adapter, AdapterLayer], name: str, base: nn.Module, x: Tensor, y: Tensor
-) -> Tensor:
-    each, rest = divmod(x.shape[0], routes[-1].stop)
-    assert rest == 0, f"dim 0 of {name} is not the example: {x.shape[0]} rows for {routes[-1].stop} examples"
-    if len(routes) == 1:
-        return _own(routes[0], seats, name, base, x, y)
-    layers = [seats.get(route.adapter) for route in routes]
-    if (together := _together(routes, layers, base, x, y)) is not None:
-        return together
-    sizes = [(route.stop - route.start) * each for route in routes]
-    xs, ys = (
-        torch.split(x, sizes),
-        torch.split(y, sizes),
-    )  # as slices, each would fill a whole batch of zeros on the way back
-    return torch.cat(
-        [_own(route, seats, name, base, *own) for route, own in zip(routes, zip(xs, ys, strict=True), strict=True)]
-    )
+    def _met(self, routes: Sequence[Route]) -> _Company | None:
+        """Who shares the rows evenly; None where shares differ. Neighbouring rows of one adapter are one share."""
+        rows: list[tuple[Adapter, int]] = []
+        for route in routes:
+            before = rows.pop() if rows and rows[-1][0] is route.adapter else (route.adapter, 0)
+            rows.append((route.adapter, before[1] + route.stop - route.start))
+        if len({count for _, count in rows}) != 1:
+            return None
+        key = tuple(adapter for adapter, _ in rows), all(route.dice is None for route in routes)
+        return self._known.setdefault(key, _Company(*key, {}))
 
-
-def _together(
-    routes: Sequence[Route], layers: Sequence[AdapterLayer | None], base: nn.Module, x: Tensor, y: Tensor
-) -> Tensor | None:
-    """All rows in one product, where neighbours are alike: as many rows each, no dice, a kind that can."""
-    pairs = list(zip(layers, routes, strict=True))
-    quiet = [layer for layer, route in pairs if layer is not None and (route.dice is None or not layer.rolls)]
-    if len(quiet) < len(routes) or len({route.stop - route.start for route in routes}) > 1:
-        return None
-    return quiet[0].stacked(quiet, x, y, base)
+    def _joint(self, name: str, base: nn.Module) -> Joint | None:
+        """How all rows are taken in one product, where neighbours are alike: no dice, a kind that can."""
+        company = self._company
+        if company is None:
+            return None
+        if name not in company.joints:
+            layers = [layer for each in company.adapters if (layer := self._seats[name].get(each)) is not None]
+            alike = len(layers) == len(company.adapters) and (company.quiet or not any(each.rolls for each in layers))
+            company.joints[name] = layers[0].stacked(layers, base) if alike else None
+        return company.joints[name]
 
 
 def _own(route: Route, seats: dict[Adapter, AdapterLayer], name: str, base: nn.Module, x: Tensor, y: Tensor) -> Tensor:

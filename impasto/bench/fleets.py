@@ -11,6 +11,7 @@ from typing import Any
 from impasto import config as settings
 from impasto.bench import child, ours
 from impasto.bench.figures import Figure, Report, machine
+from impasto.families import medium
 
 WARM = 2
 """Steps that do not count where a step is measured."""
@@ -25,6 +26,7 @@ class Asked:
     batch: int = 1
     rounds: int = 1
     base: str = "pocket"
+    """`medium`: the one with random numbers that `bench step` measures, made on the spot."""
     resolution: int = 64
     text_encoder: bool = True
     threads: int = 0
@@ -50,10 +52,11 @@ def measured(asked: Asked, work: Path) -> Report:
 
 def _files(asked: Asked, work: Path) -> list[Path]:
     folder = ours.pictures(work / "pictures", 8, asked.resolution)
+    base = str(medium.made(work / "base")) if asked.base == "medium" else asked.base
     paths = []
     for at in range(max(1, *asked.members)):
         config = ours.settings(
-            folder, name=f"member-{at}", model={"path": asked.base}, device=ours.device(asked.device, asked.threads),
+            folder, name=f"member-{at}", model={"path": base}, device=ours.device(asked.device, asked.threads),
             data={"resolution": asked.resolution, "batch_size": asked.batch},
             adapter={"targets": {"text_encoder": asked.text_encoder}}, train={"steps": asked.steps, "seed": at},
         )  # fmt: skip

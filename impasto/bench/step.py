@@ -40,7 +40,7 @@ class Asked:
 
 def measured(asked: Asked, work: Path) -> Report:
     """Take turns, then count."""
-    base = Path(asked.base) if asked.base else _made(work / "base")
+    base = Path(asked.base) if asked.base else medium.made(work / "base")
     pictures = ours.pictures(work / "pictures", 8, asked.resolution)
     config = ours.settings(
         pictures, name="step", model={"path": str(base), "precision": asked.precision},
@@ -116,7 +116,3 @@ def work_of(trainer: Trainer) -> roofline.Work:
     for member in trainer.members:
         member.optimizer.zero_grad()
     return found
-
-
-def _made(folder: Path) -> Path:
-    return folder if (folder / "model_index.json").is_file() else medium.write(folder)

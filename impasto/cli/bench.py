@@ -148,7 +148,7 @@ def fleet(
     rounds
         How often each.
     base
-        The base model.
+        The base model; `medium` is the one of 88 million parameters that `bench step` makes on the spot.
     resolution
         Pixels a side.
     no_words

@@ -174,7 +174,7 @@ class Session:
         found = reading.read(self.member.progress)
         if not found.steps:
             return
-        elapsed, memory = time.monotonic() - self._clock, trainer.compute.memory()
+        elapsed, memory = time.monotonic() - self._clock, trainer.memory
         for look in found.looks:
             self.ledger.add(look.step, look.key, look.t, look.loss)
         for done in found.steps:

@@ -17,6 +17,7 @@ from impasto.engine.prior import with_answers
 from impasto.engine.spent import Stopwatch
 from impasto.errors import ModelFileError, OutOfMemory, Problem, UserError
 from impasto.families.family import Family
+from impasto.optim.flat import stack
 
 
 class Trainer:
@@ -31,6 +32,8 @@ class Trainer:
         self.rows = rows
         """Examples in a forward pass, at most; 0: no limit."""
         self._checked = False
+        self._settled: tuple[object, ...] = ()
+        self._memory: int | None = None
 
     def add(self, member: Member) -> None:
         """Let `member` train from the next step on."""
@@ -42,11 +45,20 @@ class Trainer:
         self.members.remove(member)
         self.riders.dismount(member.adapter)
 
+    @property
+    def memory(self) -> int:
+        """Bytes in use at the peak, looked up once a step."""
+        if self._memory is None:
+            self._memory = self.compute.memory()
+        return self._memory
+
     def step(self) -> dict[Member, UserError]:
         """One optimizer step of every member; returns the members that could not take part, and why.
 
         Parts are values: after out-of-memory the same ones run in smaller packs, with the same result.
         """
+        self._settle()
+        self._memory = None
         with self.watch.at("data"):
             parts, failed = self._draw_all()
         while True:
@@ -62,6 +74,14 @@ class Trainer:
             for member, loss in losses.items():
                 member.update(loss, looks[member])
         return failed
+
+    def _settle(self) -> None:
+        """Whoever trains now lies side by side with those like it, and acts together with them."""
+        now = tuple((id(member), member.flat.layout) for member in self.members)
+        if now != self._settled:
+            stack(member.flat for member in self.members if member.adapter.stacks)
+            self.riders.forget()
+            self._settled = now
 
     def _draw_all(self) -> tuple[list[Part], dict[Member, UserError]]:
         parts, failed = [], {}

@@ -14,6 +14,11 @@ WORDS = 256
 """Numbers a token."""
 
 
+def made(folder: Path) -> Path:
+    """Write it to `folder`, unless it is there."""
+    return folder if (folder / "model_index.json").is_file() else write(folder)
+
+
 def write(folder: Path, *, seed: int = 0, channels: tuple[int, ...] = CHANNELS) -> Path:
     """Write it to `folder`, in diffusers' layout."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel

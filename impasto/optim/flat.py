@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -41,6 +41,7 @@ class FlatGroup:
             assert parameter.dtype == torch.float32, "parameters in training are fp32"
             assert parameter.device == device, "a group is on one device"
             self._views.append((parameter, self._take(parameter, start), start * self._held.element_size()))
+        self._shapes = tuple(parameter.shape for parameter in parameters)
         self.values.grad = self.grads
         self.frozen = False
         if self.narrow:
@@ -59,6 +60,42 @@ class FlatGroup:
     def parameters(self) -> list[nn.Parameter]:
         """The adapter's own parameters, in their order."""
         return [parameter for parameter, _, _ in self._views]
+
+    @property
+    def layout(self) -> tuple[object, ...]:
+        """What is the same for groups whose numbers may lie side by side."""
+        return self._held.device, self._held.dtype, self.frozen, self._shapes
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else is in its memory."""
+        return self._held.untyped_storage().nbytes() == self._held.nbytes
+
+    @torch.no_grad()
+    def move(self, held: Tensor) -> None:
+        """Live on in `held`, bit for bit; it is as long as what they were in."""
+        held.copy_(self._held)
+        self._held = held
+        if not self.narrow:
+            self.values.data = held
+        for parameter, _, offset in self._views:
+            parameter.data = _part(held, parameter, offset)
+
+    @torch.no_grad()
+    def move_grads(self, held: Tensor) -> None:
+        """The same of the gradients."""
+        held.copy_(self._held_grads)
+        self._held_grads = held
+        if not self.narrow:
+            self.grads = held
+            self.values.grad = None if self.frozen else held
+        self._views = [(each, _part(held, each, offset), offset) for each, _, offset in self._views]
+        for parameter, grad, _ in self._views:
+            parameter.grad = None if self.frozen else grad
+
+    def beside(self, count: int) -> Tensor:
+        """Memory for so many groups like this one, [count, n]."""
+        return self._held.new_empty(count, len(self._held))
 
     def check(self) -> None:
         """Assert that nobody took a parameter or a gradient away: `Module.to`, `zero_grad(set_to_none=True)` would."""
@@ -125,6 +162,11 @@ class FlatParameters:
             raise ValueError("no parameters to train: every part is left out or has learning rate 0")
 
     @property
+    def layout(self) -> tuple[object, ...]:
+        """What is the same for adapters whose numbers may lie side by side."""
+        return tuple((part, group.layout) for part, group in self.groups.items())
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(iter(self.groups.values())).values.device
@@ -149,6 +191,29 @@ class FlatParameters:
         norms = [torch.linalg.vector_norm(group.grads) for group in self.groups.values() if not group.frozen]
         length: Tensor = torch.linalg.vector_norm(torch.stack(norms))
         return length
+
+
+def stack(flats: Iterable[FlatParameters]) -> None:
+    """Let those that are alike live side by side, bit for bit: part by part in one matrix [K, n], and so their
+    gradients. Then one operation reaches a layer of all of them."""
+    alike: dict[object, list[FlatParameters]] = {}
+    for flat in flats:
+        alike.setdefault(flat.layout, []).append(flat)
+    for some in alike.values():
+        for part in some[0].groups:
+            groups = [each.groups[part] for each in some]
+            if len(groups) == 1 and groups[0].alone:
+                continue
+            for group, row in zip(groups, groups[0].beside(len(groups)), strict=True):
+                group.move(row)
+            for group, row in zip(groups, groups[0].beside(len(groups)), strict=True):
+                group.move_grads(row)
+
+
+def _part(held: Tensor, parameter: nn.Parameter, offset: int) -> Tensor:
+    """Where a parameter is, so many bytes from the start."""
+    start = offset // held.element_size()
+    return held[start : start + parameter.numel()].view(parameter.shape)
 
 
 def _layout(parameters: Sequence[nn.Parameter]) -> tuple[list[int], int]:

@@ -15,6 +15,11 @@ from impasto.engine.trainer import Trainer, draw
 from tests.engine import fleets
 from tests.engine.fleets import FOUR, config, family, farthest, member, poisoned, train
 
+ALIKE = tuple(
+    config(rate=rate, seed=seed, batch=1, adapter={"rank": 4, "alpha": alpha})
+    for seed, (rate, alpha) in enumerate(((1e-3, 4.0), (5e-4, 2.0), (2e-3, 4.0), (1e-3, 1.0)))
+)
+
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_1_alone_or_in_company_the_gradients_of_one_step_are_the_same(tiny_base: Path, checkpointing: bool) -> None:
@@ -45,11 +50,55 @@ def test_1_alone_or_in_company_four_members_end_alike(tiny_base: Path) -> None:
         assert farthest(a, b) < 1e-4  # Adam magnifies rounding where a gradient is near zero
 
 
+def test_1_alone_or_in_company_like_members_end_alike_though_they_lie_in_one_memory(tiny_base: Path) -> None:
+    base = family(tiny_base)
+    alone = [train(base, [member(base, each, count=2)], 6)[0] for each in ALIKE]
+    members = [member(base, each, count=2) for each in ALIKE]
+    together = train(base, members, 6)
+    groups = [group for each in members for group in each.flat.groups.values()]
+    assert len({group.values.untyped_storage().data_ptr() for group in groups}) == 2  # U-Net and text encoder
+    for a, b in zip(alone, together, strict=True):
+        assert farthest(a, b) < 1e-4
+
+
+def test_1_alone_or_in_company_adapters_with_frozen_factors_end_alike(tiny_base: Path) -> None:
+    base = family(tiny_base)
+    frozen = [config(seed=seed, adapter={"kind": "lora-fa", "rank": 4}) for seed in range(3)]
+    alone = [train(base, [member(base, each)], 3)[0] for each in frozen]
+    for a, b in zip(alone, train(base, [member(base, each) for each in frozen], 3), strict=True):
+        assert farthest(a, b) < 1e-4
+
+
+@pytest.mark.parametrize("resting", [(), (1, 3), (0, 1, 2, 3)])
+def test_3_a_member_that_leaves_or_rests_changes_no_other(tiny_base: Path, resting: tuple[int, ...]) -> None:
+    base = family(tiny_base)
+    early = [each.train.model_copy(update={"text_encoder_until": 3}) for each in ALIKE]
+    company = [
+        each.model_copy(update={"train": early[at]} if at in resting else {}) for at, each in enumerate(ALIKE)
+    ]  # fmt: skip
+    whole = train(base, [member(base, each) for each in company], 6)
+    trainer, members = Trainer(base, Compute(fleets.CPU, torch.float32)), [member(base, each) for each in company]
+    for each in members:
+        trainer.add(each)
+    for _ in range(4):
+        trainer.step()
+    trainer.remove(members[1])
+    left = {name: value.clone() for name, value in members[1].adapter.tensors().items()}
+    for _ in range(2):
+        trainer.step()
+    assert farthest(left, members[1].adapter.tensors()) == 0.0
+    for at in (0, 2, 3):
+        trainer.remove(members[at])
+        assert farthest(whole[at], members[at].adapter.tensors()) < 1e-5
+
+
+@pytest.mark.parametrize("settled", [False, True])
 def test_1_like_members_in_one_product_learn_as_if_they_took_turns(
-    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, settled: bool
 ) -> None:
     alike = [
-        config(seed=rank, adapter={"rank": rank, "alpha": alpha}) for rank, alpha in ((2, 1.0), (8, 8.0), (4, 2.0))
+        config(seed=seed, adapter={"rank": rank, "alpha": alpha})
+        for seed, (rank, alpha) in enumerate(((4, 1.0), (4, 8.0)) if settled else ((2, 1.0), (8, 8.0), (4, 2.0)))
     ]
     stacked, took = LoraLayer.stacked, []
 
@@ -66,6 +115,8 @@ def test_1_like_members_in_one_product_learn_as_if_they_took_turns(
                 for name, value in each.adapter.named_parameters():
                     if "lora_up" in name:
                         value.copy_(torch.linspace(-0.1, 0.1, value.numel()).view(value.shape))
+        if settled:
+            trainer._settle()
         trainer._forward_backward([part for each in members for part in draw(each)])
         return [{name: value.grad.clone() for name, value in each.adapter.named_parameters()} for each in members]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from impasto.optim.flat import ALIGN, FlatParameters
+from impasto.optim.flat import ALIGN, FlatParameters, stack
 
 
 def test_making_them_flat_changes_no_number_and_no_name(trainee):
@@ -72,3 +72,27 @@ def test_a_part_without_parameters_is_left_out():
     assert list(FlatParameters({"unet": [parameter], "text_encoder": []}).groups) == ["unet"]
     with pytest.raises(ValueError, match="no parameters to train"):
         FlatParameters({"unet": []})
+
+
+def test_those_alike_live_side_by_side_and_go_on_bit_for_bit(trainee, rates):
+    apart, beside = ([trainee(seed=seed).flatten() for seed in range(3)] for _ in range(2))
+    for at, each in enumerate((*apart, *beside)):
+        each.loss(at % 3).backward()
+        each.optimizer.step(rates)
+        each.optimizer.zero_grad()
+        each.loss(3).backward()  # gradients move too
+    stack(each.flat for each in beside)
+    for part in beside[0].flat.groups:
+        places = [each.flat.groups[part].values.data_ptr() for each in beside]
+        assert places[1] - places[0] == places[2] - places[1] == beside[0].flat.groups[part].values.nbytes
+        assert not beside[0].flat.groups[part].alone
+    stack([beside[1].flat])  # the others left
+    assert all(group.alone for group in beside[1].flat.groups.values())
+    for at, each in enumerate((*apart, *beside)):
+        for group in each.flat.groups.values():
+            group.check()
+        each.loss(at % 3).backward()
+        each.optimizer.step(rates)
+    for one, other in zip(apart, beside, strict=True):
+        assert all(torch.equal(value, other.weights()[name]) for name, value in one.weights().items())
+        assert all(torch.equal(value, other.optimizer.state()[name]) for name, value in one.optimizer.state().items())
