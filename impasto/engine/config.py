@@ -233,3 +233,7 @@ class Device(Section):
 
     threads: NaturalInt = 0
     """Processor threads. 0: as many as PyTorch takes. A resume is bit-exact with the same number."""
+
+    rank_timeout: Annotated[float, Field(ge=1.0, le=1e6)] = 600.0
+    """Where several ranks train together: seconds that one of them may keep the others waiting within a step. Waiting
+    for encoding, previews, measurements and saving does not count; a dead or frozen rank is noticed in any case."""

@@ -11,9 +11,11 @@ from impasto import dice
 from impasto.adapters.riders import Riders
 from impasto.data.batch import Batch
 from impasto.engine.device import Compute
+from impasto.engine.joining import joined
 from impasto.engine.member import Look, Member
 from impasto.engine.packing import Part, join, lay_out, packs
 from impasto.engine.prior import with_answers
+from impasto.engine.world import World
 from impasto.errors import ModelFileError, OutOfMemory, Problem, UserError
 from impasto.families.family import Family
 
@@ -21,9 +23,11 @@ from impasto.families.family import Family
 class Trainer:
     """A frozen base, the adapters riding on it, and the members they belong to."""
 
-    def __init__(self, family: Family, compute: Compute, rows: int = 0) -> None:
+    def __init__(self, family: Family, compute: Compute, rows: int = 0, world: World | None = None) -> None:
         self.family = family
         self.compute = compute
+        self.world = world
+        """The ranks that share each step, if there are several."""
         self.riders = Riders(family.targets())
         self.members: list[Member] = []
         self.rows = rows
@@ -54,7 +58,10 @@ class Trainer:
                 self.rows = _fewer(parts, self.rows, error)
             for member in self.members:  # out of the except block, where the traceback still holds the memory
                 member.optimizer.zero_grad()
-        self._every_target_fired()
+        if parts:
+            self._every_target_fired()
+        if self.world is not None:
+            losses, looks, failed = joined(self.world, self.members, looks, failed, self.compute.device)
         for member, loss in losses.items():
             member.update(loss, looks[member])
         return failed
@@ -114,9 +121,14 @@ class Trainer:
 
 def draw(member: Member) -> list[Part]:
     """The member's next micro-batches, noised by its own dice."""
-    batches = member.next_batches()
-    rows = sum(len(batch.keys) for batch in batches)
-    return [_part(member, batch, at, len(batch.keys) / rows) for at, batch in enumerate(batches)]
+    batches, turn = member.next_batches(), member.turn()
+    if turn is None:
+        rows = sum(len(batch.keys) for batch in batches)
+        return [_part(member, batch, at, len(batch.keys) / rows) for at, batch in enumerate(batches)]
+    return [
+        _part(member, batch, piece.at, 0.0 if piece.idle else len(batch.keys) / turn.rows)
+        for batch, piece in zip(batches, turn.pieces, strict=True)
+    ]
 
 
 def _part(member: Member, batch: Batch, at: int, share: float) -> Part:
