@@ -20,10 +20,10 @@ from impasto.engine.place import LAUNCHER
 PAUSE = 0.05
 """Seconds between two looks at the ranks."""
 
-ALONE = 40.0
+ALONE = 25.0
 """Seconds in which rank 0 notices by itself that another one has died; then it is asked to stop."""
 
-STUBBORN = 120.0
+STUBBORN = 60.0
 """Seconds it then has to save; after them it is killed."""
 
 LEFT = 30.0

@@ -44,12 +44,20 @@ def length(desk: Desk) -> None:
             why = "kohya_ss knows this setting, and does not pass it on"
             pair = ("train.text_encoder_until", stop / 100)
             desk.put("stop_text_encoder_training", pair, why=why, quirks=["Q-S5"])
-    count = desk.whole("launch.num_processes")
-    if count and count > 1:
-        desk.lost("launch.num_processes", "missing: one run on several GPUs")
+    _together(desk)
     gpus = desk.text("launch.gpu_ids")
     if gpus and re.fullmatch(r"\d+", gpus):
         desk.put("launch.gpu_ids", ("device.name", f"cuda:{gpus}"))
+
+
+def _together(desk: Desk) -> None:
+    """Several GPUs: there, each takes a batch of its own; here, they share what the settings say."""
+    count = desk.whole("launch.num_processes")
+    if count and count > 1:
+        why = f"train with --nproc {count}: the GPUs share a step, which there had a batch for each"
+        desk.put("launch.num_processes", ("train.accumulate", count * (desk.get("train.accumulate") or 1)), why=why)
+    if minutes := desk.number("ddp_timeout"):
+        desk.put("ddp_timeout", ("device.rank_timeout", 60.0 * minutes), plain=True)
 
 
 def saving(desk: Desk) -> None:

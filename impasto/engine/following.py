@@ -16,6 +16,7 @@ from impasto.data.feed import Feed
 from impasto.data.loader import Loader
 from impasto.engine import device, loading, prepare, sharing
 from impasto.engine.member import Member
+from impasto.engine.packing import Part
 from impasto.engine.sharing import Given, Share
 from impasto.engine.signals import StopRequest
 from impasto.engine.trainer import Trainer
@@ -61,6 +62,9 @@ class _Fleet:
                     self._step(trainer, message["runs"])
                 case "change":
                     sharing.take(self._world).put_into(self._members[message["run"]])
+                case "along":
+                    assert trainer.company is not None, "rank 0 shares its base"
+                    trainer.company.along(trainer.family, trainer.compute)
                 case "done":
                     return
 
@@ -93,6 +97,11 @@ class _Fleet:
         for number, share in shares.items():
             self._admit(number, share, trainer, sharing.take(self._world), held)
         loading.rest(configs[0], trainer)
+        if trainer.company is not None:
+            number, member = next(iter(self._members.items()))
+            batch = shares[number].step(member.step)[0]
+            noised = member.objective.corrupt(batch.latents, batch.keys)
+            trainer.company.remember(Part(member, batch, noised, share=0.0, dice=None))
         return trainer
 
     def _admit(self, number: int, share: Share, trainer: Trainer, given: Given, held: ExitStack) -> None:

@@ -26,7 +26,9 @@ def base(configs: Sequence[RunConfig], card: Card, compute: Compute) -> Family:
     """
     model = configs[0].model
     finish = partial(merge_into_part, merged=model.merged, base=families.outline(card))
-    family = families.lend(card, model, device=compute.device, dtype=compute.dtype, finish=finish)
+    family = families.lend(
+        card, model, device=compute.device, dtype=compute.dtype, finish=finish, on_host=configs[0].device.shard_base
+    )
     mergeable(family.targets(), model.merged)
     for config in configs:
         objectives.build(config.objective, family.process, config.train.seed)
@@ -38,6 +40,8 @@ def rest(config: RunConfig, trainer: Trainer) -> None:
     """What is done to the base once all members are built: they may want to know the numbers they ride on."""
     if count := config.model.blocks_to_swap:
         trainer.family.lending.let_blocks_wait(count, trainer.compute.device)
+    if config.device.shard_base:
+        trainer.shard()
 
 
 def member(

@@ -207,7 +207,7 @@ class Fleet:
         )
         for note in notes:
             session.tell(events.Noted(text=note))
-        data, share = config.data, Share(source, session.feed, self._lead.world.place) if self._lead else None
+        data, share = config.data, self._share(session)
         make = share.step if share else source.step
         session.member.feed(
             Loader(make, last=total, ahead=data.prefetch, workers=data.workers), share.turn if share else None
@@ -228,6 +228,12 @@ class Fleet:
         session.restore(saved)
         session.begin()
         trainer.add(session.member)
+
+    def _share(self, session: Session) -> Share | None:
+        """What of each step is this rank's, where there are several."""
+        if self._lead is None:
+            return None
+        return Share(session.source, session.feed, self._lead.world.place, busy=session.config.device.shard_base)
 
     def _train(self, trainer: Trainer, witness: Witness) -> None:
         poll = self._stop.poll

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -92,6 +93,8 @@ class Watch:
             if self._parent is not None and os.getppid() != self._parent:
                 self.asked = signal.SIGTERM
             if (self.trouble or self.farewell) and (self._rank or self.blind) and not self._over.wait(MERCY):
+                if self._rank == 0:
+                    print(f"impasto: {self.trouble or 'another rank has ended'}", file=sys.stderr, flush=True)
                 os._exit(LOST)
 
     def _look_after(self, rank: int, heard: dict[int, tuple[str, float]]) -> None:

@@ -99,6 +99,10 @@ class World:
         if watch.trouble is not None:
             raise _lost(watch.trouble)
 
+    def cannot_look_up(self) -> None:
+        """From here on this rank waits where it cannot look after the others: if one is gone, it is ended."""
+        self._watch.blind = True
+
     # -- words -----------------------------------------------------------------------------------------------------
 
     def join(self, device: torch.device) -> None:
