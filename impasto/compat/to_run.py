@@ -58,6 +58,20 @@ def _together(desk: Desk) -> None:
         desk.put("launch.num_processes", ("train.accumulate", count * (desk.get("train.accumulate") or 1)), why=why)
     if minutes := desk.number("ddp_timeout"):
         desk.put("ddp_timeout", ("device.rank_timeout", 60.0 * minutes), plain=True)
+    if desk.flag("deepspeed"):
+        _shared(desk, desk.whole("zero_stage") or 2)
+
+
+def _shared(desk: Desk, stage: int) -> None:
+    """DeepSpeed's third stage splits the base; what the others split is small where an adapter is trained."""
+    held = desk.get("model.quantize") or desk.get("model.blocks_to_swap")
+    if stage < 3 or held:
+        why = f"stage {stage} splits what an adapter has little of" if stage < 3 else "the base is held in less already"
+        desk.better("deepspeed", why)
+        desk.better("zero_stage", "as for --deepspeed")
+        return
+    desk.put("deepspeed", ("device.shard_base", True), ("save.proof", "off"))
+    desk.better("zero_stage", "the base is split, all else is small")
 
 
 def saving(desk: Desk) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -143,9 +144,12 @@ def draw(member: Member) -> list[Part]:
         rows = sum(len(batch.keys) for batch in batches)
         return [_part(member, batch, at, len(batch.keys) / rows) for at, batch in enumerate(batches)]
     return [
-        _part(member, batch, piece.at, 0.0 if piece.idle else len(batch.keys) / turn.rows)
+        replace(
+            _part(member, batch, piece.at, 0.0 if piece.idle else len(batch.keys) / turn.rows),
+            before=piece.first, of=len(turn.keys[piece.at]),
+        )
         for batch, piece in zip(batches, turn.pieces, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def _part(member: Member, batch: Batch, at: int, share: float) -> Part:

@@ -116,7 +116,7 @@ def settings(root: Path, name: str, accumulate: int, **more: object) -> RunConfi
     plain = {
         **made.model_dump(),
         "data": {**made.data.model_dump(), "batch_size": 4},
-        "adapter": {"rank": 4, "alpha": 4.0, "conv_rank": 2},
+        "adapter": {"rank": 4, "alpha": 4.0, "conv_rank": 2, "dropout": 0.1, "rank_dropout": 0.1},
         "validation": {"share": 0.2, "every_steps": 4},
         **more,
     }
