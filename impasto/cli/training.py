@@ -15,6 +15,7 @@ from cyclopts import Parameter, validators
 from impasto.checks import check, check_together, run_folder
 from impasto.cli.display import watching
 from impasto.cli.launch import launch
+from impasto.cli.ranks import refuse_ranks
 from impasto.cli.runs import found
 from impasto.config import RunConfig, load, read
 from impasto.engine.place import Place, place_of
@@ -190,14 +191,6 @@ def _train_as(
         sys.exit(ended.code)
     for folder in folders:
         print(folder)
-
-
-def refuse_ranks(nproc: int = 1) -> None:
-    """Raise ConfigError for what several ranks cannot do together."""
-    if nproc > 1 or place_of(os.environ, os.getppid()) is not None:
-        what = "the runs of a sweep are trained by one process for each group, not by several ranks together"
-        fix = "leave --nproc and torchrun away; `impasto sweep` with `--on queue` uses every GPU, a group on each"
-        raise ConfigError(Problem("E-RNK-009", what, "command line", fix))
 
 
 def _launch(nproc: int, asked: Sequence[tuple[str | None, Sequence[str]]], arguments: Sequence[str]) -> NoReturn:

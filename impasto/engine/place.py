@@ -46,12 +46,14 @@ def place_of(environment: Mapping[str, str], parent: int) -> Place | None:
     if "RANK" not in given or "WORLD_SIZE" not in given or environment["WORLD_SIZE"] == "1":
         return None
     try:
+        if len(given) < len(names):
+            raise ValueError
         values = {name: environment[name] for name in names}
         rank, size = int(values["RANK"]), int(values["WORLD_SIZE"])
         local, port = int(values["LOCAL_RANK"]), int(values["MASTER_PORT"])
         if not (0 <= rank < size and local >= 0 and 0 < port < 65536):
             raise ValueError
-    except (KeyError, ValueError):
+    except ValueError:
         what = f"these variables say which rank this is, and do not fit together: {', '.join(given)}"
         fix = "start the ranks by `impasto train --nproc N` or by torchrun; or unset RANK and WORLD_SIZE to train alone"
         raise ConfigError(Problem("E-RNK-001", what, "environment", fix)) from None

@@ -25,11 +25,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed  # before the forks, which then need not read it
+from PIL import Image
 from torch import Tensor
 
-from impasto import events
+from impasto import events, files
 from impasto.config import RunConfig
 from impasto.engine import checkpoint, run
 from impasto.engine.place import Place
@@ -74,13 +76,13 @@ class Ranks:
 
 
 def start(
-    configs: Sequence[RunConfig], cache: Path, count: int, *, port: int | None = None, log: Path | None = None,
-    settings: Callable[[int, list[RunConfig]], list[RunConfig]] = lambda _, configs: configs,
+    configs: Sequence[RunConfig], cache: Path, count: int, *,
+    given: Callable[[int, list[RunConfig]], list[RunConfig]] = lambda _, configs: configs,
 ) -> Ranks:  # fmt: skip
-    """Train with `count` ranks; `settings` may give one of them other settings."""
+    """Train with `count` ranks; `given` may give one of them other settings."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        free = found.getsockname()[1] if port is None else port
+        port = found.getsockname()[1]
     pids = []
     for rank in range(count):
         pid = os.fork()
@@ -89,11 +91,9 @@ def start(
             continue
         code = 1
         try:
-            if log is not None:
-                os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
             faulthandler.register(signal.SIGUSR1)
-            place = Place(rank, count, rank, count, "127.0.0.1", free)
-            run.train(settings(rank, list(configs)), cache=cache, world=World(place, 600.0))
+            place = Place(rank, count, rank, count, "127.0.0.1", port)
+            run.train(given(rank, list(configs)), cache=cache, world=World(place, 600.0))
             code = 0
         except Ended as ended:
             code = ended.code
@@ -141,19 +141,20 @@ def measured(run: Path) -> list[float]:
     ]
 
 
-def alike(runs: Path, one: str, other: str) -> None:
-    """Raise AssertionError unless the two ended alike: losses within 1e-6, weights and memories within 1e-5."""
+def alike(runs: Path, one: str, other: str, *, counted: bool = True) -> None:
+    """Raise AssertionError unless the two ended alike: losses within 1e-6, weights and memories within 1e-5. What
+    pictures cost is `counted` by parts of a run, and differs where its length did."""
     for told in (losses, measured):
         first, second = told(runs / one), told(runs / other)
         assert len(first) == len(second) > 0
         assert max(abs(a / b - 1) for a, b in zip(first, second, strict=True)) < 1e-6
     first_state, second_state = forks.state(runs, one), forks.state(runs, other)
     assert first_state.keys() == second_state.keys()
-    for stem in {name.split(".")[0] for name in first_state}:
+    for stem in {name.split(".")[0] for name in first_state} - (set() if counted else {"ledger"}):
         names = [name for name in first_state if name.startswith(stem)]
         assert _distance([first_state[name] for name in names], [second_state[name] for name in names]) < 1e-5, stem
     (pictures, others) = (json.loads((runs / name / "ledger.json").read_text())["pictures"] for name in (one, other))
-    assert [each["looks"] for each in pictures] == [each["looks"] for each in others]
+    assert not counted or [each["looks"] for each in pictures] == [each["looks"] for each in others]
 
 
 def _distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
@@ -162,22 +163,64 @@ def _distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
 
 
 def equal(root: Path) -> None:
-    """Two ranks are one process: accumulation 1 and 3, uneven data, a fleet, and from two ranks on with one."""
+    """Two ranks are one process: accumulation 1 and 3, uneven data, a fleet, and from three ranks on with one."""
     cache, runs = root / "cache", root / "runs"
     for accumulate in (1, 3):
-        one, two = (settings(root, f"{name}-{accumulate}", accumulate) for name in ("one", "two"))
-        assert start([two], cache, 2).wait() == [0, 0]
-        assert forks.start(one, cache).wait() == 0
-        alike(runs, one.name, two.name)
-    begun = settings(root, "two-then-one", 3)
+        assert forks.start(settings(root, f"one-{accumulate}", accumulate), cache).wait() == 0
+    assert start([settings(root, "two-3", 3)], cache, 2).wait() == [0, 0]
+    alike(runs, "one-3", "two-3")
+    fleet = [settings(root, f"fleet-{accumulate}", accumulate) for accumulate in (1, 3)]
+    assert start(fleet, cache, 2).wait() == [0, 0]
+    for accumulate in (1, 3):
+        alike(runs, f"one-{accumulate}", f"fleet-{accumulate}")
+    begun = settings(root, "three-then-one", 1)
     short = begun.model_copy(update={"train": begun.train.model_copy(update={"steps": 4})})
-    assert start([short], cache, 2).wait() == [0, 0]
+    assert start([short], cache, 3).wait() == [0, 0, 0]
     assert forks.start(begun, cache).wait() == 0
-    assert losses(runs / "two-then-one") == losses(runs / "two-3")[:4] + losses(runs / "two-then-one")[4:]
-    fleet = [settings(root, name, accumulate) for name, accumulate in (("fleet-a", 1), ("fleet-b", 3))]
-    assert start(fleet, cache, 3).wait() == [0, 0, 0]
-    alike(runs, "one-1", "fleet-a")
-    alike(runs, "one-3", "fleet-b")
+    alike(runs, "one-1", "three-then-one", counted=False)
+
+
+def shares(root: Path) -> None:
+    """A base in shares trains, measures and draws what a whole one does."""
+    cache, runs = root / "cache", root / "runs"
+    drawn = {"prompts": [{"text": "a dog", "steps": 2, "width": 16, "height": 16}], "every_steps": 8}
+    whole = settings(root, "held-whole", 1, preview=drawn)
+    shared = settings(
+        root, "held-in-shares", 1, preview=drawn, device={"name": "cpu", "threads": 1, "shard_base": True}
+    )
+    assert forks.start(whole, cache).wait() == 0
+    assert start([shared], cache, 2).wait() == [0, 0]
+    alike(runs, whole.name, shared.name)
+    first, second = (np.asarray(Image.open(runs / each / "previews" / "00000008-0.png")) for each in
+                     (whole.name, shared.name))  # fmt: skip
+    assert np.abs(first.astype(int) - second.astype(int)).max() <= 1
+
+
+def trouble(root: Path) -> None:
+    """What cannot be trained together is refused on all ranks, and all of them stop when one is asked to."""
+    cache, runs = root / "cache", root / "runs"
+    small = settings(root, "small", 1, data={"batch_size": 2, "sets": [{"path": str(root / "pictures")}]})
+    assert start([small], cache, 3).wait() == [2, 2, 2]
+    assert not (runs / "small" / "checkpoints" / "00000004").exists()
+    other = settings(root, "small", 1)
+    assert start([small], cache, 2, given=lambda rank, same: [other] if rank else same).wait() == [2, 2]
+    for rank in (0, 1):
+        long = settings(root, f"stopped-{rank}", 1, train={"steps": 5000})
+        ranks = start([long], cache, 2)
+        while not (runs / long.name / "checkpoints" / "00000004").exists():
+            time.sleep(0.05)
+        ranks.kill(rank, signal.SIGTERM)
+        assert ranks.wait() == [143, 143]
+        assert _saved(runs / long.name) == len(losses(runs / long.name))
+    moved = root / "pictures" / "0.png"
+    broken = settings(root, "broken", 1, train={"steps": 500}, data={**small.data.model_dump(), "cache": False})
+    ranks = start([broken], cache, 2)
+    while not (runs / "broken" / "checkpoints" / "00000004").exists():
+        time.sleep(0.05)
+    bytes_ = moved.read_bytes()
+    moved.unlink()
+    assert ranks.wait() == [3, 3]
+    moved.write_bytes(bytes_)
 
 
 def kills(count: int, root: Path, seed: int = 0) -> tuple[int, int, int]:
@@ -231,13 +274,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    files.System.fsync = staticmethod(lambda fd: None)  # type: ignore[method-assign,assignment]  # no kill takes a page away
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         tiny.stable_diffusion(root / "base")
         forks.pictures(root / "pictures", 13)
         if not asked.kills:
-            equal(root)
-            print("two ranks equal one process")
+            for act in (equal, shares, trouble):
+                act(root)
+                print(f"{act.__name__}: as it should be", flush=True)
             return
         killed, of_zero, completed = kills(asked.kills, root, asked.seed)
     print(f"{killed} kills survived, {of_zero} of them of rank 0; {completed} trainings ended alike")
