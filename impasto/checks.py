@@ -37,7 +37,20 @@ _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", 
 def check(config: RunConfig, source: Source | None = None) -> list[Problem]:
     """All that keeps a run from starting as far as settings and folders tell."""
     source = source or Source()
-    rules = (_name, _length, _layout, _learning, _installed, _sizes, _shown, _pictures, _model, _adapters, _output)
+    rules = (
+        _name,
+        _length,
+        _layout,
+        _learning,
+        _installed,
+        _sizes,
+        _shown,
+        _pictures,
+        _model,
+        _adapters,
+        _output,
+        _shared,
+    )
     found = [each for rule in rules for each in rule(config)]
     return [Problem(code, what, source.place(key), _spelt(fix, key, source)) for code, key, what, fix in found]
 
@@ -351,6 +364,25 @@ def _output(config: RunConfig) -> Found:
             break
     if folder.exists() and not folder.is_dir():
         yield "E-CFG-032", key, f"{folder} is a file", 'folder = "runs"'
+
+
+def _shared(config: RunConfig) -> Found:
+    """What is done with a base in shares is done with all ranks, step by step."""
+    if not config.device.shard_base:
+        return
+    adapter, model, what = config.adapter, config.model, "the ranks are to hold the base in shares, and "
+    if config.save.proof != "off":
+        yield "E-CFG-172", ("save", "proof"), what + "a proof needs all of it in one place", 'proof = "off"'
+    if model.quantize != "none":
+        yield "E-CFG-172", ("model", "quantize"), what + "layers in few bits cannot be cut up", 'quantize = "none"'
+    if model.blocks_to_swap:
+        yield "E-CFG-172", ("model", "blocks_to_swap"), what + "its blocks would wait elsewhere", "blocks_to_swap = 0"
+    if config.objective.prior_target == "base":
+        said = "the base's own answers would be asked for by some of them alone"
+        yield "E-CFG-172", ("objective", "prior_target"), what + said, "delete this line"
+    if isinstance(adapter, Glora | Ia3) and adapter.max_norm is not None:
+        said = f"the length of an adapter of kind {adapter.kind} depends on all of it"
+        yield "E-CFG-172", ("adapter", "max_norm"), what + said, "delete this line"
 
 
 def _real(path: Path) -> Path:

@@ -163,6 +163,7 @@ CODES = {
     "E-SWP-011": "to sweep: a node of the cluster does not see the sweep's folder",
     "E-SWP-012": "to sweep: the cluster has not what a run asks for",
     "E-SWP-013": "to sweep: the cluster cannot be reached",
+    "E-CFG-172": "a base held in shares by several ranks, with something that needs all of it in one place",
     "E-CFG-148": "more blocks are to wait in the host's memory than the base can do without, or something needs them",
 }
 """What each code of a problem with settings or the command line means."""

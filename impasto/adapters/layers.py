@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,29 @@ def sits_out(share: float, rolls: torch.Generator) -> bool:
     return torch.rand((), generator=torch.Generator().manual_seed(rolls.initial_seed())).item() < share
 
 
+class PartOf(int):
+    """The dice of a layer for some examples of a micro-batch, whose others another rank computes: they are to get what
+    they would get among the others."""
+
+    def __new__(cls, seed: int, before: int, share: float) -> PartOf:
+        """`before`: rows of the layer that belong to examples before these; `share`: how much of all rows these are."""
+        made = super().__new__(cls, seed)
+        made.before, made.share = before, share
+        return made
+
+    before: int
+    share: float
+
+
+def rolled(shape: Sequence[int], rolls: torch.Generator, device: torch.device, dice: int) -> Tensor:
+    """Numbers in 0..1 of `shape`, whose dim 0 are the rows of the layer that `dice` are for."""
+    if not isinstance(dice, PartOf):
+        return torch.rand(*shape, generator=rolls, device=device)
+    rows = shape[0]
+    whole = torch.rand(round(rows / dice.share), *shape[1:], generator=rolls, device=device)
+    return whole[dice.before : dice.before + rows]
+
+
 class Change(AdapterLayer):
     """A kind that adds something to the layer's output: y + change, with dropouts."""
 
@@ -66,9 +90,9 @@ class Change(AdapterLayer):
         if rolls and self.module_dropout and sits_out(self.module_dropout, rolls):
             return y
         change = self.change(x, y, base)
-        if rolls and self.rank_dropout:
+        if rolls and dice is not None and self.rank_dropout:
             shape = (len(y), *(1,) * (y.ndim - 2), y.shape[-1]) if isinstance(base, nn.Linear) else (*y.shape[:2], 1, 1)
-            keep = torch.rand(shape, generator=rolls, device=y.device) >= self.rank_dropout
+            keep = rolled(shape, rolls, y.device, dice) >= self.rank_dropout
             change = change * keep / (1 - self.rank_dropout)
         return y + change.to(y.dtype)
 

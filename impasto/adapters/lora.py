@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from impasto.adapters import dora, products
 from impasto.adapters.adapter import AdapterLayer, Joint, filled, share
 from impasto.adapters.config import Lora
-from impasto.adapters.layers import exact, sits_out
+from impasto.adapters.layers import exact, rolled, sits_out
 from impasto.adapters.targets import Layer, Seat, Size
 
 
@@ -55,10 +55,10 @@ class LoraLayer(AdapterLayer):
             return y
         low, scale = self.lora_down(x), self.scale  # [N, ..., rank] or [N, rank, H, W]
         if self.dropout:
-            keep = torch.rand(low.shape, generator=rolls, device=low.device) >= self.dropout
+            keep = rolled(low.shape, rolls, low.device, dice) >= self.dropout
             low = low * keep / (1 - self.dropout)
         if self.rank_dropout:
-            low = low * _rank_mask(low, self.rank_dropout, rolls)
+            low = low * _rank_mask(low, self.rank_dropout, rolls, dice)
             scale = scale / (1 - self.rank_dropout)
         return self._joined(y, self.lora_up(low), scale, base)
 
@@ -132,12 +132,12 @@ def _pair(value: tuple[int, ...]) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def _rank_mask(low: Tensor, share: float, rolls: torch.Generator) -> Tensor:
+def _rank_mask(low: Tensor, share: float, rolls: torch.Generator, dice: int) -> Tensor:
     """[N, rank] of ones and zeros, shaped to broadcast over tokens or places."""
     rank_dim = 1 if low.ndim == 4 else low.ndim - 1
     shape = [1] * low.ndim
     shape[0], shape[rank_dim] = low.shape[0], low.shape[rank_dim]
-    return (torch.rand(shape, generator=rolls, device=low.device) >= share).to(low.dtype)
+    return (rolled(shape, rolls, low.device, dice) >= share).to(low.dtype)
 
 
 def fresh(config: Lora, seat: Seat, generator: torch.Generator) -> LoraLayer:

@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from impasto import dice
 from impasto.adapters.adapter import Adapter, AdapterLayer, Joint
+from impasto.adapters.layers import PartOf
 from impasto.adapters.targets import Target
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]
@@ -30,6 +31,12 @@ class Route:
     stop: int
     dice: int | None = None
     """Seeds the adapter's dropouts for these rows; None in previews and validation."""
+
+    before: int = 0
+    """Where other ranks compute the other examples of this micro-batch: how many of them are before these."""
+
+    of: int | None = None
+    """And how many there are in all."""
 
 
 @dataclass(frozen=True)
@@ -151,4 +158,8 @@ def _own(route: Route, seats: dict[Adapter, AdapterLayer], name: str, base: nn.M
         return y
     if route.dice is None or not layer.rolls:
         return layer.forward(x, y, base)
-    return layer.forward(x, y, base, dice.seed("layer", route.dice, "" if layer.together else name))
+    seed = dice.seed("layer", route.dice, "" if layer.together else name)
+    own = route.stop - route.start
+    if route.of in (None, own):
+        return layer.forward(x, y, base, seed)
+    return layer.forward(x, y, base, PartOf(seed, route.before * len(x) // own, own / route.of))

@@ -15,6 +15,7 @@ from cyclopts import App
 from impasto import files
 from impasto.cli import queue as lining
 from impasto.cli.display import Lines, watching
+from impasto.cli.ranks import refuse_ranks
 from impasto.errors import ConfigError, Problem
 from impasto.events import Event, Noted, Warned
 from impasto.settings.toml import literal
@@ -72,6 +73,7 @@ def sweep(
     queue
         The file of the line, in place of the usual one.
     """
+    refuse_ranks()
     train = _trainer(on, queue, strict=strict, plain=plain)
     options = {"pick": pick, "seeds": seeds, "method": method}
     given = [f"sweep.{name}={literal(value)}" for name, value in options.items() if value is not None]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from impasto.checks import check, check_together, run_folder
 from impasto.cli.display import watching
+from impasto.cli.launch import launch
+from impasto.cli.ranks import refuse_ranks
 from impasto.cli.runs import found
 from impasto.config import RunConfig, load, read
+from impasto.engine.place import Place, place_of
 from impasto.errors import ConfigError, Problem
 from impasto.files import write
 from impasto.runs.folder import RunFolder
@@ -22,6 +27,7 @@ from impasto.settings.toml import literal
 from impasto.sweeps.folder import SweepFolder
 
 Allow = Annotated[list[str] | None, Parameter(name="--allow")]
+Nproc = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=4096))]
 
 
 def train(
@@ -31,6 +37,7 @@ def train(
     plain: bool = False,
     runs: Path | None = None,
     strict: bool = False,
+    nproc: Nproc = 1,
 ) -> None:
     """Train runs; those whose folder exists go on where they were.
 
@@ -49,8 +56,13 @@ def train(
         The folder for run folders, in place of output.folder.
     strict
         Do not train if there is any advice (`impasto plan` shows it).
+    nproc
+        So many processes share every step of a run, one on each GPU. Under torchrun leave it away.
     """
-    _train(asked_for(what, runs), allow, restart=restart, plain=plain, strict=strict)
+    asked = asked_for(what, runs)
+    if nproc > 1:
+        _launch(nproc, asked, ["train", *what, *_again(allow, runs, restart=restart, plain=plain, strict=strict)])
+    _train(asked, allow, restart=restart, plain=plain, strict=strict)
 
 
 def asked_for(what: Sequence[str], runs: Path | None = None) -> list[tuple[str | None, list[str]]]:
@@ -66,7 +78,7 @@ def asked_for(what: Sequence[str], runs: Path | None = None) -> list[tuple[str |
     return [(file, settings) for file in files] or [(None, settings)]
 
 
-def resume(*run: str, allow: Allow = None, plain: bool = False, runs: Path = Path("runs")) -> None:
+def resume(*run: str, allow: Allow = None, plain: bool = False, runs: Path = Path("runs"), nproc: Nproc = 1) -> None:
     """Go on with runs from their last checkpoint, with the settings in their folders.
 
     Parameters
@@ -80,16 +92,21 @@ def resume(*run: str, allow: Allow = None, plain: bool = False, runs: Path = Pat
         Print plain lines instead of a live display.
     runs
         The folder of runs.
+    nproc
+        So many processes share every step of a run, one on each GPU. It need not be as many as before.
     """
     settings = [each for each in run if is_setting(each)]
     names = [each for each in run if not is_setting(each)]
     if not names:
         raise ConfigError(Problem("E-CLI-001", "no run is named", "command line", "see `impasto runs`"))
     if len(run) == 1 and (group := GroupFolder(Path(run[0]).absolute())).is_there:
+        refuse_ranks(nproc)
         _train_group(group, plain=plain)
         return
-    folders = [found(name, runs) for name in names]
-    _train([(str(each.config), [*settings, *_moved(each)]) for each in folders], allow, restart=False, plain=plain)
+    asked = [(str(each.config), [*settings, *_moved(each)]) for each in (found(name, runs) for name in names)]
+    if nproc > 1:
+        _launch(nproc, asked, ["resume", *run, *_again(allow, runs, plain=plain)])
+    _train(asked, allow, restart=False, plain=plain)
 
 
 def _train_group(group: GroupFolder, *, plain: bool) -> None:
@@ -145,6 +162,10 @@ def _train(
     plain: bool,
     strict: bool = False,
 ) -> None:
+    place = place_of(os.environ, os.getppid())
+    if place is not None:
+        _train_as(place, asked, allow, restart=restart, plain=plain, strict=strict)
+        return
     configs = loaded(asked)
     from impasto.engine.run import train as train_all
 
@@ -152,6 +173,43 @@ def _train(
         folders = train_all(configs, allow=frozenset(allow or ()), restart=restart, strict=strict, show=show)
     for folder in folders:
         print(folder)
+
+
+def _train_as(
+    place: Place, asked: Sequence[tuple[str | None, Sequence[str]]], allow: Sequence[str] | None, *,
+    restart: bool, plain: bool, strict: bool,
+) -> None:  # fmt: skip
+    """Train as one of several ranks. Rank 0 alone shows anything."""
+    configs = loaded(asked)
+    from impasto.engine.run import train as train_all
+    from impasto.engine.world import Ended, World
+
+    try:
+        world = World(place, min(each.device.rank_timeout for each in configs))
+        with watching(len(configs), sys.stderr, plain=plain) if place.rank == 0 else nullcontext() as show:
+            folders = train_all(
+                configs, allow=frozenset(allow or ()), restart=restart, strict=strict, show=show, world=world
+            )
+    except Ended as ended:
+        sys.exit(ended.code)
+    for folder in folders:
+        print(folder)
+
+
+def _launch(nproc: int, asked: Sequence[tuple[str | None, Sequence[str]]], arguments: Sequence[str]) -> NoReturn:
+    """Start so many ranks, wait for their end, and end like rank 0."""
+    if place_of(os.environ, os.getppid()) is not None:
+        what = "this process is one of several ranks already (torchrun started it), and --nproc would start more"
+        raise ConfigError(Problem("E-RNK-002", what, "command line", "leave --nproc away"))
+    loaded(asked)  # what is wrong with the settings is told once
+    sys.exit(launch(nproc, arguments, sys.stderr))
+
+
+def _again(allow: Sequence[str] | None, runs: Path | None, **flags: bool) -> list[str]:
+    """The options of a command, for the ranks that it starts."""
+    given = [part for name in allow or () for part in ("--allow", name)]
+    given += ["--runs", str(runs)] if runs is not None else []
+    return [*given, *(f"--{name}" for name, flag in flags.items() if flag)]
 
 
 def loaded(asked: Sequence[tuple[str | None, Sequence[str]]]) -> list[RunConfig]:

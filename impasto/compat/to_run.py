@@ -44,12 +44,34 @@ def length(desk: Desk) -> None:
             why = "kohya_ss knows this setting, and does not pass it on"
             pair = ("train.text_encoder_until", stop / 100)
             desk.put("stop_text_encoder_training", pair, why=why, quirks=["Q-S5"])
-    count = desk.whole("launch.num_processes")
-    if count and count > 1:
-        desk.lost("launch.num_processes", "missing: one run on several GPUs")
+    _together(desk)
     gpus = desk.text("launch.gpu_ids")
     if gpus and re.fullmatch(r"\d+", gpus):
         desk.put("launch.gpu_ids", ("device.name", f"cuda:{gpus}"))
+
+
+def _together(desk: Desk) -> None:
+    """Several GPUs: there, each takes a batch of its own; here, they share what the settings say."""
+    count = desk.whole("launch.num_processes")
+    if count and count > 1:
+        why = f"train with --nproc {count}: the GPUs share a step, which there had a batch for each"
+        desk.put("launch.num_processes", ("train.accumulate", count * (desk.get("train.accumulate") or 1)), why=why)
+    if minutes := desk.number("ddp_timeout"):
+        desk.put("ddp_timeout", ("device.rank_timeout", 60.0 * minutes), plain=True)
+    if desk.flag("deepspeed"):
+        _shared(desk, desk.whole("zero_stage") or 2)
+
+
+def _shared(desk: Desk, stage: int) -> None:
+    """DeepSpeed's third stage splits the base; what the others split is small where an adapter is trained."""
+    held = desk.get("model.quantize") or desk.get("model.blocks_to_swap")
+    if stage < 3 or held:
+        why = f"stage {stage} splits what an adapter has little of" if stage < 3 else "the base is held in less already"
+        desk.better("deepspeed", why)
+        desk.better("zero_stage", "as for --deepspeed")
+        return
+    desk.put("deepspeed", ("device.shard_base", True), ("save.proof", "off"))
+    desk.better("zero_stage", "the base is split, all else is small")
 
 
 def saving(desk: Desk) -> None:

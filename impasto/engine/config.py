@@ -286,6 +286,14 @@ class Device(Section):
     threads: NaturalInt = 0
     """Processor threads. 0: as many as PyTorch takes. A resume is bit-exact with the same number."""
 
+    rank_timeout: Annotated[float, Field(ge=1.0, le=1e6)] = 600.0
+    """Where several ranks train together: seconds that one of them may keep the others waiting within a step. Waiting
+    for encoding, previews, measurements and saving does not count; a dead or frozen rank is noticed in any case."""
+
+    shard_base: bool = False
+    """Where several ranks train together: each holds only its share of the denoiser, and gets the rest block by block
+    while it computes (FSDP2). Slower; for a base that one GPU does not hold. Needs `save.proof = "off"`."""
+
 
 def word(trigger: str) -> re.Pattern[str]:
     """Finds the trigger in a text, as a word of its own, however it is written."""

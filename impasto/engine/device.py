@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from impasto.engine.config import Device
+from impasto.engine.place import Place
 from impasto.errors import ConfigError, DeviceError, Problem
 from impasto.families.config import Model, Precision
 from impasto.families.precision import DTYPES, text_dtype
@@ -69,11 +70,12 @@ def resident_peak() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def choose(config: Device, model: Model) -> Compute:
-    """The device that `config` names, and the precisions: `auto` is bf16 where the device is fast in it."""
+def choose(config: Device, model: Model, place: Place | None = None) -> Compute:
+    """The device that `config` names, and the precisions: `auto` is bf16 where the device is fast in it. With several
+    ranks, each takes the GPU of its number on its machine."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = _device(config.name)
+    device = _device(config.name) if place is None else _own_device(config.name, place)
     dtype = _fast(device) if model.precision == "auto" else DTYPES[model.precision]
     return Compute(device, dtype, text_dtype(model, dtype))
 
@@ -90,6 +92,26 @@ def holds(config: Optim, compute: Compute) -> None:
 def _fast(device: torch.device) -> torch.dtype:
     fast = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
     return torch.bfloat16 if fast else torch.float32
+
+
+def _own_device(name: str, place: Place) -> torch.device:
+    """The device of one rank."""
+    if ":" in name:
+        what = f"{name} is one GPU, and {place.local_size} ranks want one each"
+        fix = "device.name = auto; CUDA_VISIBLE_DEVICES says which GPUs are to be used"
+        raise DeviceError(Problem("E-RNK-008", what, "device.name", fix))
+    found = _device(name)
+    if found.type == "cpu":
+        return found
+    if found.type != "cuda":
+        what = f"several ranks train on CUDA or on the processor, and this would be {found.type}"
+        raise DeviceError(Problem("E-RNK-008", what, "device.name", "device.name = cpu, or train without --nproc"))
+    count = torch.cuda.device_count()
+    if place.local_size > count:
+        what = f"{place.local_size} ranks on this machine want a GPU each, and it has {count}"
+        raise DeviceError(Problem("E-RNK-008", what, "device.name", f"--nproc {count}, or device.name = cpu"))
+    torch.cuda.set_device(place.local_rank)
+    return torch.device("cuda", place.local_rank)
 
 
 def _device(name: str) -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ from impasto.adapters.config import Bounded
 from impasto.adapters.targets import Target
 from impasto.config import RunConfig
 from impasto.data.batch import Batch
+from impasto.data.dealing import Turn
 from impasto.data.loader import Loader
 from impasto.errors import ConfigError, Problem
 from impasto.families.precision import DTYPES
@@ -93,10 +94,11 @@ class Member:
         self._scaler = LossScaler(device) if scaled else None
         self._one = torch.ones((), device=device)
         self._loader: Loader[list[Batch]] | None = None
+        self._turns: Callable[[int], Turn] | None = None
 
-    def feed(self, loader: Loader[list[Batch]]) -> None:
-        """Where the micro-batches come from."""
-        self._loader = loader
+    def feed(self, loader: Loader[list[Batch]], turns: Callable[[int], Turn] | None = None) -> None:
+        """Where the micro-batches come from, and with several ranks which part of each step is this one's."""
+        self._loader, self._turns = loader, turns
 
     def close(self) -> None:
         """Let go of the loader."""
@@ -107,6 +109,10 @@ class Member:
         """The micro-batches of the step to come."""
         assert self._loader is not None
         return self._loader.take(self.step)
+
+    def turn(self) -> Turn | None:
+        """What this rank does of the step to come; None where there is but one."""
+        return self._turns(self.step) if self._turns else None
 
     def loss_scale(self) -> Tensor:
         """What the loss is multiplied by before backward: more than 1 only in fp16."""

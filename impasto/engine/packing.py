@@ -30,6 +30,12 @@ class Part:
     dice: int | None
     """Seeds the adapter's dropouts; None where it is only measured."""
 
+    before: int = 0
+    """Of its micro-batch, the examples before these, which another rank computes."""
+
+    of: int | None = None
+    """And all of them; None: these are all."""
+
     @property
     def rows(self) -> int:
         """Examples in it."""
@@ -59,7 +65,7 @@ def lay_out(pack: Sequence[Part]) -> list[Route]:
     """Rows 0-3 are Ann's, 4-5 Bob's."""
     routes, start = [], 0
     for part in pack:
-        routes.append(Route(part.member.adapter, start, start + part.rows, part.dice))
+        routes.append(Route(part.member.adapter, start, start + part.rows, part.dice, part.before, part.of))
         start += part.rows
     return routes
 

@@ -77,13 +77,13 @@ def fingerprint(store: Store, card: Card, part: Part, merged: Sequence[Merged]) 
     return sha256(canonical([own, [[store.fingerprint(each.path), each.weight] for each in merged]])).hexdigest()
 
 
-def fill(sources: Sequence[tuple[Source, Tell]]) -> None:
-    """Encode whatever visits can ask for and the store lacks: first all pictures, then all captions, so that never two
-    kinds of encoders are in memory."""
+def fill(sources: Sequence[tuple[Source, Tell]], share: slice | None = None) -> None:
+    """Encode whatever visits can ask for and the store lacks, or a share of it: first all pictures, then all captions,
+    so that never two kinds of encoders are in memory."""
     for source, tell in sources:
-        source.fill_pictures(tell)
+        source.fill_pictures(tell, share)
     for source, tell in sources:
-        source.fill_captions(tell)
+        source.fill_captions(tell, share)
 
 
 class Source:
@@ -120,11 +120,11 @@ class Source:
         model = self._config.model
         return recipes.picture_encoder(self._vae_print, model.vae_precision, model.vae_tile)
 
-    def fill_pictures(self, tell: Tell) -> None:
+    def fill_pictures(self, tell: Tell, share: slice | None = None) -> None:
         """Encode the pictures that a visit can ask for and the store lacks. Nothing to do on the second run."""
         if self._store is None:
             return
-        views = [(view, self._recipe(view)) for view in self._feed.views()]
+        views = [(view, self._recipe(view)) for view in self._feed.views()[share or slice(None)]]
         lacking = [view for view, recipe in views if self._store.missing([recipe])]
         visits = [Visit(each.set, each.example, each.id, 0, each.placement, each.flip, each.color) for each in lacking]
         with self._encoder() if visits else nullcontext():
@@ -134,11 +134,11 @@ class Source:
                     encodings.kept(self._store, self._recipe(visit), partial(dict, found))
             self._say_rescued(tell)
 
-    def fill_captions(self, tell: Tell) -> None:
+    def fill_captions(self, tell: Tell, share: slice | None = None) -> None:
         """The same for captions, and for what previews and proofs say."""
         if self._store is None or self._learns_words:
             return
-        texts = sorted({*self._kept_captions, *self._prompts()})
+        texts = sorted({*self._kept_captions, *self._prompts()})[share or slice(None)]
         unknown = [text for text in texts if self._store.missing([self._text_recipe(self._family.tokenize([text]))])]
         with self._family.lending.words() if unknown else nullcontext():
             for done, together in portions(unknown, self._config.data.text_encoder_batch_size):

@@ -9,37 +9,35 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from torch import Tensor
-
-from impasto import adapters, events, families, objectives, optim
+from impasto import adapters, events, families, optim
 from impasto.checks import check, check_base, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
-from impasto.engine import device, opening, pick, prepare, ranks, scored, validate
-from impasto.engine.device import Compute
+from impasto.engine import device, loading, opening, pick, prepare, ranks, scored, sharing, validate
+from impasto.engine.following import follow
+from impasto.engine.leading import Lead
 from impasto.engine.ledger import Ledger
 from impasto.engine.measuring import Gauge, measure
-from impasto.engine.member import Member, trained
+from impasto.engine.member import trained
 from impasto.engine.proving import Witness
 from impasto.engine.session import Session, Show, StopAsked
+from impasto.engine.sharing import Share
 from impasto.engine.signals import StopRequest
 from impasto.engine.told import Teller
 from impasto.engine.trainer import Trainer
+from impasto.engine.world import World
 from impasto.errors import ConfigError, Problem, Stopped, UserError
 from impasto.families import detect, hub
 from impasto.families.detect import Card
-from impasto.families.family import Family
 from impasto.families.names import T5
 from impasto.preflight import pace
 from impasto.store import Store, default_root
-from impasto.weights import layouts, starting
-from impasto.weights.merge import by_layer, merge_into_part, mergeable
 
 
 def train(
@@ -50,33 +48,50 @@ def train(
     strict: bool = False,
     show: Show | None = None,
     cache: Path | None = None,
+    world: World | None = None,
 ) -> list[Path]:
     """Train every run, those on the same base together, and return their folders.
 
     A run whose folder exists goes on from its last checkpoint; one that is finished is left as it is. `allow` names
     settings that may differ from the folder's, `restart` moves an old folder aside first, `strict` refuses runs that
     there is advice on, `show` is called with every event, `cache` is where encoded pictures are kept (default: the
-    user's cache folder).
+    user's cache folder). With `world` this process is one of several that train together; those that do not lead raise
+    Ended when rank 0 has come to its end.
 
     Raises UserError for what a user can mend, and Stopped when a signal asked for the end. A run that fails leaves the
     others of its fleet to their end; then its error is raised.
     """
-    problems = [*chain.from_iterable(check(config) for config in configs), *check_together(configs)]
-    if problems:
-        raise ConfigError(*dict.fromkeys(problems))
-    stop, store = StopRequest(), Store(cache or default_root(os.environ))
-    failures: list[UserError] = []
+    store = Store(cache or default_root(os.environ))
+    with world.attending() if world else nullcontext():
+        problems = [*chain.from_iterable(check(config) for config in configs), *check_together(configs)]
+        if problems:
+            raise ConfigError(*dict.fromkeys(problems))
+        if world is not None:
+            sharing.same_settings(world, configs)
+            if not world.leads:
+                follow(configs, world, store)
+        return _train(configs, allow, store, show, world, restart=restart, strict=strict)
+
+
+def _train(
+    configs: Sequence[RunConfig], allow: frozenset[str], store: Store, show: Show | None, world: World | None, *,
+    restart: bool, strict: bool,
+) -> list[Path]:  # fmt: skip
+    stop, failures = StopRequest(world), list[UserError]()
     asked = [opening.asked(each) for each in configs]
     configs = [opening.pinned(each, restart=restart) for each in configs]
     for config in configs:
         hub.local(config.model)  # hours, perhaps: before there is a run
+    if world is not None:
+        sharing.give_models(world, configs)
     with stop.listening(), ExitStack() as held:
         sessions = [held.enter_context(opening.opened(each, allow, restart, show)) for each in configs]
         for session, ids in zip(sessions, asked, strict=True):
             if ids and opening.HUB not in session.folder.record():
                 session.folder.update_record({opening.HUB: ids})
         for together in fleets(sessions):
-            failures += Fleet(together, store, stop, strict=strict).train()
+            lead = Lead(world, sessions) if world else None
+            failures += Fleet(together, store, stop, strict=strict, lead=lead).train()
     if failures:
         raise failures[0]
     return [session.folder.path for session in sessions]
@@ -99,7 +114,7 @@ class Fleet:
 
     def __init__(
         self, sessions: Sequence[Session], store: Store, stop: StopRequest, *,
-        strict: bool = False, umpire: Umpire | None = None, rows: int = 0,
+        strict: bool = False, umpire: Umpire | None = None, rows: int = 0, lead: Lead | None = None,
     ) -> None:  # fmt: skip
         self._sessions = list(sessions)
         self._store = store
@@ -107,6 +122,7 @@ class Fleet:
         self._strict = strict
         self._umpire = umpire
         self._rows = rows
+        self._lead = lead
         self._failures: list[UserError] = []
 
     def train(self) -> list[UserError]:
@@ -115,6 +131,8 @@ class Fleet:
             try:
                 card, totals = self._plan()
                 if self._sessions:
+                    if self._lead is not None:
+                        self._lead.plan(self._sessions, totals)
                     trainer, witness = self._load(card, totals, held)
                     with self._stop.training():
                         self._train(trainer, witness)
@@ -126,6 +144,8 @@ class Fleet:
                 for session in self._sessions:
                     session.tell(events.Halted(text=str(stopped)))
                 raise
+        if self._lead is not None:
+            self._lead.done()
         return self._failures
 
     def _plan(self) -> tuple[Card, dict[str, int]]:
@@ -154,28 +174,30 @@ class Fleet:
 
     def _load(self, card: Card, totals: dict[str, int], held: ExitStack) -> tuple[Trainer, Witness]:
         config = self._sessions[0].config
-        compute = device.choose(config.device, config.model)
+        compute = device.choose(config.device, config.model, self._lead.world.place if self._lead else None)
         for session in self._sessions:
             device.holds(session.config.optim, compute)
             session.tell(events.Phase(name="load"))
-        finish = partial(merge_into_part, merged=config.model.merged, base=families.outline(card))
-        family = families.lend(card, config.model, device=compute.device, dtype=compute.dtype, finish=finish)
-        mergeable(family.targets(), config.model.merged)
-        for session in self._sessions:  # before any picture is encoded: what does not go with this base is refused
-            objectives.build(session.config.objective, family.process, session.config.train.seed)
-            _has_layers(session.config, family)
+        family = loading.base([session.config for session in self._sessions], card, compute)
+        for session in self._sessions:  # before any picture is encoded
             scored.ready(session.config)
             session.source = prepare.Source(session.config, session.feed, card, family, compute, self._store)
-        prepare.fill([(session.source, session.tell) for session in self._sessions])
+        if self._lead is None:
+            prepare.fill([(session.source, session.tell) for session in self._sessions])
+        else:
+            self._lead.world.join(compute.device)
+            self._lead.filled(self._sessions)
         for session in self._sessions:
             held.enter_context(session.source.live(session.tell))
             session.tell(events.Phase(name="load"))
         held.enter_context(family.lending.denoiser.use())
-        trainer = Trainer(family, compute, config.device.rows or self._rows)
+        world = self._lead.world if self._lead else None
+        trainer = Trainer(family, compute, config.device.rows or self._rows, world)
         for session in self._sessions:
             self._admit(session, trainer, totals[str(session.folder.path)], held)
-        if count := config.model.blocks_to_swap:
-            family.lending.let_blocks_wait(count, compute.device)
+        if self._lead is not None:
+            self._lead.admitted(self._sessions)
+        loading.rest(config, trainer)
         return trainer, Witness(card, config.model, compute)
 
     def _admit(self, session: Session, trainer: Trainer, total: int, held: ExitStack) -> None:
@@ -183,10 +205,16 @@ class Fleet:
         config, family, compute = session.config, trainer.family, trainer.compute
         source = session.source
         saved = session.newest() if session.goes_back_to is None else session.saved_at(session.goes_back_to)
-        session.member, notes = member(config, family, compute, total, saved.tensors["adapter"] if saved else None)
+        session.member, notes = loading.member(
+            config, family, compute, total, saved.tensors["adapter"] if saved else None
+        )
         for note in notes:
             session.tell(events.Noted(text=note))
-        session.member.feed(Loader(source.step, last=total, ahead=config.data.prefetch, workers=config.data.workers))
+        data, share = config.data, self._share(session)
+        make = share.step if share else source.step
+        session.member.feed(
+            Loader(make, last=total, ahead=data.prefetch, workers=data.workers), share.turn if share else None
+        )
         held.callback(session.member.close)
         session.gauge = _gauge(session, source, total)
         if ranks.asked(config):
@@ -204,6 +232,12 @@ class Fleet:
         session.begin(trainer.watch)
         trainer.add(session.member)
 
+    def _share(self, session: Session) -> Share | None:
+        """What of each step is this rank's, where there are several."""
+        if self._lead is None:
+            return None
+        return Share(session.source, session.feed, self._lead.world.place, busy=session.config.device.shard_base)
+
     def _train(self, trainer: Trainer, witness: Witness) -> None:
         poll = self._stop.poll
         self._expect()
@@ -217,15 +251,18 @@ class Fleet:
             self._judge(trainer, poll)
             while self._sessions:
                 poll()
+                if self._lead is not None:
+                    self._lead.step(self._sessions)
                 for failed, error in trainer.step().items():
                     self._lose(next(each for each in self._sessions if each.member is failed), trainer, error)
                 self._measure(trainer)
                 for session in list(self._sessions):
                     self._after_step(session, trainer, witness)
                 self._judge(trainer, poll)
-        except Stopped:
-            for session in self._sessions:
-                session.interrupt(trainer)
+        except (Stopped, UserError) as ended:  # no step is torn: what was trained is kept
+            if isinstance(ended, Stopped) or self._lead is not None:  # alone, nobody else can be to blame
+                for session in self._sessions:
+                    session.interrupt(trainer)
             raise
 
     def _expect(self) -> None:
@@ -308,32 +345,6 @@ def _has_names(config: RunConfig, card: Card) -> None:
         what = "T5 is trained, and diffusers loads no adapters of it, so its layout has no names for them"
         fix = 'adapter.rules = [{ match = "^lora_te3_", skip = true }], or save.layout = "kohya"'
         raise ConfigError(Problem("E-CFG-171", what, "save.layout", fix))
-
-
-def _has_layers(config: RunConfig, family: Family) -> None:
-    """Raise ConfigError when blocks or rules do not fit this base, or leave no layer to train."""
-    if not adapters.seats(config.adapter, trained(config, family.targets())):
-        what, fix = "no layer gets an adapter: nothing would be trained", "see `impasto layers` and open some"
-        raise ConfigError(Problem("E-CFG-134", what, "adapter", fix))
-
-
-def member(
-    config: RunConfig, family: Family, compute: Compute, total: int, saved: Mapping[str, Tensor] | None = None
-) -> tuple[Member, list[str]]:
-    """A run's member before its first step, and what there is to tell of its start.
-
-    Parts whose learning rate is 0 have no adapter at all. `saved` is the adapter in the run's checkpoint, if it has
-    one: it decides the sizes where a file did, which may be gone.
-    """
-    start, sizes, begun = config.adapter.start, None, None
-    if start is not None:
-        begun = layouts.load(start.path, family.targets()) if saved is None else by_layer(saved)
-        sizes = starting.sizes(start.path, begun) if start.sizes == "file" else None
-    adapter = adapters.build(config.adapter, trained(config, family.targets()), config.train.seed, sizes)
-    notes = list(starting.take_over(adapter, start.path, begun)) if start and begun and saved is None else []
-    objective = objectives.build(config.objective, family.process, config.train.seed)
-    adapter = adapter.to(compute.device)
-    return Member(config, adapter, objective, total, scaled=compute.scaled), notes
 
 
 def first(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,10 +13,13 @@ from impasto import dice
 from impasto.adapters.riders import Riders
 from impasto.data.batch import Batch
 from impasto.engine.device import Compute
+from impasto.engine.joining import joined
 from impasto.engine.member import Look, Member
 from impasto.engine.packing import Part, join, lay_out, packs
 from impasto.engine.prior import with_answers
+from impasto.engine.sharding import Company
 from impasto.engine.spent import Stopwatch
+from impasto.engine.world import World
 from impasto.errors import ModelFileError, OutOfMemory, Problem, UserError
 from impasto.families.family import Family
 from impasto.optim.flat import stack
@@ -23,9 +28,13 @@ from impasto.optim.flat import stack
 class Trainer:
     """A frozen base, the adapters riding on it, and the members they belong to."""
 
-    def __init__(self, family: Family, compute: Compute, rows: int = 0) -> None:
+    def __init__(self, family: Family, compute: Compute, rows: int = 0, world: World | None = None) -> None:
         self.family = family
         self.compute = compute
+        self.world = world
+        """The ranks that share each step, if there are several."""
+        self.company: Company | None = None
+        """The ranks that hold the base in shares, if they do."""
         self.riders = Riders(family.targets())
         self.members: list[Member] = []
         self.watch = Stopwatch(compute.device)
@@ -34,6 +43,14 @@ class Trainer:
         self._checked = False
         self._settled: tuple[object, ...] = ()
         self._memory: int | None = None
+
+    def shard(self) -> None:
+        """From here on the ranks hold the denoiser in shares; alone there is nobody to share it with."""
+        denoiser = self.family.lending.denoiser.module
+        if self.world is None:
+            denoiser.to(self.compute.device)
+        else:
+            self.company = Company(self.world, denoiser, self.compute.device)
 
     def add(self, member: Member) -> None:
         """Let `member` train from the next step on."""
@@ -63,14 +80,18 @@ class Trainer:
             parts, failed = self._draw_all()
         while True:
             try:
-                losses, looks = self._forward_backward(parts)
+                with self.company.step() if self.company else nullcontext():
+                    losses, looks = self._forward_backward(parts)
                 break
             except torch.OutOfMemoryError as error:
-                self.rows = _fewer(parts, self.rows, error)
+                self.rows = _fewer(parts, self.rows, error, shared=self.company is not None)
             for member in self.members:  # out of the except block, where the traceback still holds the memory
                 member.optimizer.zero_grad()
-        self._every_target_fired()
+        if parts:
+            self._every_target_fired()
         with self.watch.at("update"):
+            if self.world is not None:
+                losses, looks, failed = joined(self.world, self.members, looks, failed, self.compute.device)
             for member, loss in losses.items():
                 member.update(loss, looks[member])
         return failed
@@ -94,11 +115,15 @@ class Trainer:
 
     def _forward_backward(self, parts: Sequence[Part]) -> tuple[dict[Member, Tensor], dict[Member, list[Look]]]:
         losses = {part.member: torch.zeros((), device=self.compute.device) for part in parts}
-        looks: dict[Member, list[Look]] = {part.member: [] for part in parts}
-        for pack in packs(parts, self.rows):
+        found: dict[int, Look] = {}
+        ready = packs(parts, self.rows)
+        for pack in self.company.as_many(ready) if self.company else ready:
             for part, each in zip(pack, self._pack(pack), strict=True):
                 losses[part.member] += each.mean() * part.share
-                looks[part.member].append(Look(part.batch.keys, part.noised.t, part.batch.weight, each))
+                found[id(part)] = Look(part.batch.keys, part.noised.t, part.batch.weight, each)
+        looks: dict[Member, list[Look]] = {part.member: [] for part in parts}
+        for part in parts:  # in the order of the plan, however they were packed
+            looks[part.member].append(found[id(part)])
         return losses, looks
 
     def _pack(self, pack: Sequence[Part]) -> list[Tensor]:
@@ -141,9 +166,17 @@ class Trainer:
 
 def draw(member: Member) -> list[Part]:
     """The member's next micro-batches, noised by its own dice."""
-    batches = member.next_batches()
-    rows = sum(len(batch.keys) for batch in batches)
-    return [_part(member, batch, at, len(batch.keys) / rows) for at, batch in enumerate(batches)]
+    batches, turn = member.next_batches(), member.turn()
+    if turn is None:
+        rows = sum(len(batch.keys) for batch in batches)
+        return [_part(member, batch, at, len(batch.keys) / rows) for at, batch in enumerate(batches)]
+    return [
+        replace(
+            _part(member, batch, piece.at, 0.0 if piece.idle else len(batch.keys) / turn.rows),
+            before=piece.first, of=len(turn.keys[piece.at]),
+        )
+        for batch, piece in zip(batches, turn.pieces, strict=True)
+    ]  # fmt: skip
 
 
 def _part(member: Member, batch: Batch, at: int, share: float) -> Part:
@@ -151,12 +184,14 @@ def _part(member: Member, batch: Batch, at: int, share: float) -> Part:
     return Part(member, batch, noised, share, dice.seed("dropout", member.seed, member.step, at))
 
 
-def _fewer(parts: Sequence[Part], rows: int, error: torch.OutOfMemoryError) -> int:
-    """Half as many rows a pack; at one part a pack there is nothing left to halve."""
+def _fewer(parts: Sequence[Part], rows: int, error: torch.OutOfMemoryError, *, shared: bool) -> int:
+    """Half as many rows a pack; at one part a pack there is nothing left to halve. Ranks that share a base cannot begin
+    a step anew each by itself."""
     total, largest = sum(part.rows for part in parts), max(part.rows for part in parts)
     now = min(rows or total, total)
-    if now <= largest:
-        fix = "lower data.batch_size or data.resolution, or set model.gradient_checkpointing = true"
+    if now <= largest or shared:
+        fix = "lower device.rows, " if shared and now > largest else "lower "
+        fix += "data.batch_size or data.resolution, or set model.gradient_checkpointing = true"
         what = f"the device's memory does not hold one micro-batch of {largest} ({error})"
         raise OutOfMemory(Problem("E-MEM-001", what, "data.batch_size", fix)) from None
     return max(largest, now // 2)

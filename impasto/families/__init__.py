@@ -24,12 +24,15 @@ def load(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype) 
     return assemble(card, model, parts.load(card, model, dtype=dtype, device=device), device)
 
 
-def lend(card: Card, model: Model, *, device: torch.device, dtype: torch.dtype, finish: Finish) -> Family:
+def lend(
+    card: Card, model: Model, *, device: torch.device, dtype: torch.dtype, finish: Finish, on_host: bool = False
+) -> Family:
     """The same, with each part in memory only while it is used; `finish` is called with the layers of each that is
-    read."""
+    read. With `on_host` the denoiser is read to the host's memory, to be moved later."""
     from impasto.families import parts
 
-    return assemble(card, model, parts.lend(card, model, dtype=dtype, device=device, finish=finish), device)
+    found = parts.lend(card, model, dtype=dtype, device=device, finish=finish, on_host=on_host)
+    return assemble(card, model, found, device)
 
 
 def assemble(card: Card, model: Model, modules: Modules, device: torch.device) -> Family:

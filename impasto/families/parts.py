@@ -42,16 +42,19 @@ def load(card: Card, model: Model, *, dtype: torch.dtype, device: torch.device, 
 
 
 def lend(
-    card: Card, model: Model, *, dtype: torch.dtype, device: torch.device, finish: Finish = nothing_more
-) -> Modules:
+    card: Card, model: Model, *, dtype: torch.dtype, device: torch.device, finish: Finish = nothing_more,
+    on_host: bool = False,
+) -> Modules:  # fmt: skip
     """The same, each part in memory only while it is used. `finish` is called with a part's layers when it is read.
 
-    A denoiser of which blocks are to wait in the host's memory is read to there.
+    A denoiser of which blocks are to wait in the host's memory is read to there; with `on_host`, any.
     """
     empty = outline(card)
     swap.check(empty["unet"], model.blocks_to_swap)
     loading.checked(card, card.configs)
-    return Modules.of(card, empty, reader(card, model, empty, dtype=dtype, device=device, finish=finish, lent=True))
+    waits = on_host or bool(model.blocks_to_swap)
+    read = reader(card, model, empty, dtype=dtype, device=device, finish=finish, on_host=waits)
+    return Modules.of(card, empty, read)
 
 
 def twin(card: Card, lending: Lending) -> Modules:
@@ -80,9 +83,9 @@ def reader(
     device: torch.device,
     plain: bool = False,
     finish: Finish = nothing_more,
-    lent: bool = False,
+    on_host: bool = False,
 ) -> Read:
-    """What reads a part as the settings hold it, frozen, on `device`."""
+    """What reads a part as the settings hold it, frozen, on `device`, or the denoiser `on_host`."""
     packed = not plain and {model.quantize, model.quantize_text_encoder} != {"none"}
     if packed and device.type == "mps" and "fp8" in (model.quantize, model.quantize_text_encoder):
         raise DeviceError(Problem("E-DEV-002", "mps devices have no fp8", "model.quantize", 'quantize = "int8"'))
@@ -95,7 +98,7 @@ def reader(
     def read(part: Part) -> nn.Module:
         held = {"unet": dtype, "vae": DTYPES[model.vae_precision]}.get(part, text_dtype(model, dtype))
         form = "none" if plain or part == "vae" else model.quantize if part == "unet" else model.quantize_text_encoder
-        home = HOST if part == "unet" and lent and model.blocks_to_swap else device
+        home = HOST if part == "unet" and on_host else device
         place = HOST if form != "none" else home  # packed in host memory: a device need never hold what does not stay
         module: nn.Module = loading.filled(card, part, dtype=held, device=place, mapped=model.reading == "mapped")
         nn.Module.to(module, place, held)  # diffusers' own warns of layers it would keep wide, of which these have none

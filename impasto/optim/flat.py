@@ -97,6 +97,11 @@ class FlatGroup:
         """Memory for so many groups like this one, [count, n]."""
         return self._held.new_empty(count, len(self._held))
 
+    @property
+    def held_grads(self) -> Tensor:
+        """The gradients as they are held, flat: what ranks add up."""
+        return self._held_grads
+
     def check(self) -> None:
         """Assert that nobody took a parameter or a gradient away: `Module.to`, `zero_grad(set_to_none=True)` would."""
         origin = self._held.data_ptr()
@@ -184,6 +189,10 @@ class FlatParameters:
         """Forget the gradients: one operation a part. They stay assigned."""
         for group in self.groups.values():
             group.zero_grad()
+
+    def gradients(self) -> list[Tensor]:
+        """Where the gradients fall, as they are held, of all that is still trained."""
+        return [group.held_grads for group in self.groups.values() if not group.frozen]
 
     @torch.no_grad()
     def norm(self) -> Tensor:
