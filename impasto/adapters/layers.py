@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from impasto.adapters.adapter import AdapterLayer
+from impasto.adapters.rolls import Dice, Rolls
 from impasto.adapters.targets import Layer
 
 
@@ -42,11 +43,6 @@ def exact(values: Tensor) -> torch.autocast:
     return torch.autocast(values.device.type, enabled=False)
 
 
-def sits_out(share: float, rolls: torch.Generator) -> bool:
-    """One roll without touching the device's stream: the seed itself is the dice."""
-    return torch.rand((), generator=torch.Generator().manual_seed(rolls.initial_seed())).item() < share
-
-
 class Change(AdapterLayer):
     """A kind that adds something to the layer's output: y + change, with dropouts."""
 
@@ -60,15 +56,20 @@ class Change(AdapterLayer):
         """Whether a training visit asks for dice at all."""
         return bool(self.rank_dropout or self.module_dropout)
 
-    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: int | None = None) -> Tensor:
+    @property
+    def branches(self) -> bool:
+        """Whether dice decide what is computed, and not only with which numbers."""
+        return bool(self.module_dropout)
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: Dice | None = None) -> Tensor:
         assert isinstance(base, Layer)
-        rolls = None if dice is None or not self.rolls else torch.Generator(x.device).manual_seed(dice)
-        if rolls and self.module_dropout and sits_out(self.module_dropout, rolls):
+        rolls = None if dice is None or not self.rolls else Rolls(dice, x.device)
+        if rolls and self.module_dropout and rolls.sits_out(self.module_dropout):
             return y
         change = self.change(x, y, base)
         if rolls and self.rank_dropout:
             shape = (len(y), *(1,) * (y.ndim - 2), y.shape[-1]) if isinstance(base, nn.Linear) else (*y.shape[:2], 1, 1)
-            keep = torch.rand(shape, generator=rolls, device=y.device) >= self.rank_dropout
+            keep = rolls.rand(shape) >= self.rank_dropout
             change = change * keep / (1 - self.rank_dropout)
         return y + change.to(y.dtype)
 

@@ -6,7 +6,7 @@ hook at a layer gives those rows to the adapter's layer there and leaves all oth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from impasto import dice
 from impasto.adapters.adapter import Adapter, AdapterLayer
+from impasto.adapters.rolls import Dice
 from impasto.adapters.targets import Target
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]
@@ -30,6 +31,12 @@ class Route:
     stop: int
     dice: int | None = None
     """Seeds the adapter's dropouts for these rows; None in previews and validation."""
+
+    def dice_of(self, layer: AdapterLayer, name: str) -> Dice | None:
+        """What seeds the layer on the target `name`."""
+        if self.dice is None or not layer.rolls:
+            return None
+        return dice.seed("layer", self.dice, "" if layer.together else name)
 
 
 class Riders:
@@ -72,23 +79,33 @@ class Riders:
         finally:
             self._routes = ()
 
+    @property
+    def routes(self) -> Sequence[Route]:
+        """Where rows go now; empty out of `routed`."""
+        return self._routes
+
+    def seated(self, name: str) -> Mapping[Adapter, AdapterLayer]:
+        """The layers that ride on a target, by their adapters."""
+        return self._seats.get(name, {})
+
     def silent(self) -> set[str]:
         """Mounted targets whose hook never ran: layers reached without a call, which an adapter cannot reach."""
         return set(self._silent)
 
     def _hook(self, name: str) -> Hook:
-        def ride(module: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor | None:
+        def on(module: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor | None:
             self._silent.discard(name)
             if not self._routes:
                 return None
-            return _ride(self._routes, self._seats[name], name, module, args[0], y)
+            return ride(self._routes, self._seats[name], name, module, args[0], y)
 
-        return ride
+        return on
 
 
-def _ride(
-    routes: Sequence[Route], seats: dict[Adapter, AdapterLayer], name: str, base: nn.Module, x: Tensor, y: Tensor
+def ride(
+    routes: Sequence[Route], seats: Mapping[Adapter, AdapterLayer], name: str, base: nn.Module, x: Tensor, y: Tensor
 ) -> Tensor:
+    """What `routes` make of a base's output `y` to `x`, with the layers in `seats`."""
     each, rest = divmod(x.shape[0], routes[-1].stop)
     assert rest == 0, f"dim 0 of {name} is not the example: {x.shape[0]} rows for {routes[-1].stop} examples"
     if len(routes) == 1:
@@ -117,10 +134,10 @@ def _together(
     return quiet[0].stacked(quiet, x, y, base)
 
 
-def _own(route: Route, seats: dict[Adapter, AdapterLayer], name: str, base: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def _own(
+    route: Route, seats: Mapping[Adapter, AdapterLayer], name: str, base: nn.Module, x: Tensor, y: Tensor
+) -> Tensor:
     layer = seats.get(route.adapter)
     if layer is None:
         return y
-    if route.dice is None or not layer.rolls:
-        return layer.forward(x, y, base)
-    return layer.forward(x, y, base, dice.seed("layer", route.dice, "" if layer.together else name))
+    return layer.forward(x, y, base, route.dice_of(layer, name))

@@ -54,6 +54,7 @@ def model(made: Exported, config: RunConfig) -> None:
         made.put("blocks_to_swap", round(waiting / 1.5) if made.base == "flux" else waiting, 0)
     elif base.blocks_to_swap:
         made.lose("model.blocks_to_swap")
+    _compiled(made, config)
     if base.merged:
         made.put("base_weights", [str(each.path) for each in base.merged])
         made.put("base_weights_multiplier", [each.weight for each in base.merged])
@@ -65,6 +66,16 @@ def model(made: Exported, config: RunConfig) -> None:
     masks = {"none": (), "clip": ("lg",), "t5": ("t5",), "all": ("lg", "t5")}[base.text_encoder_mask]
     for mask in masks:
         made.put(f"apply_{mask}_attn_mask", True)
+
+
+def _compiled(made: Exported, config: RunConfig) -> None:
+    speed = config.speed
+    if speed.compile == "off":
+        return
+    made.put("torch_compile", True)
+    made.put("dynamo_backend", speed.backend, "inductor")
+    if speed.autotune:
+        made.lose("speed.autotune")
 
 
 def run(made: Exported, config: RunConfig) -> None:

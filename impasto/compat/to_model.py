@@ -7,6 +7,8 @@ from impasto.compat.translating import Desk, tidy
 SPLIT = 18
 """Blocks that wait with `split_mode`, counted as there for FLUX.1: one is a double block or two single ones."""
 
+COMPILERS = ("inductor", "aot_eager", "eager")
+
 PRECISIONS = {"fp16": "fp16", "bf16": "bf16", "no": "fp32", "float": "fp32", "fp32": "fp32"}
 
 
@@ -35,6 +37,7 @@ def model(desk: Desk) -> None:
     if base == "sd3":
         _sd3(desk)
     _precision(desk)
+    _compiled(desk)
     _encoders(desk)
     _words(desk)
 
@@ -90,6 +93,33 @@ def _length(desk: Desk) -> None:
         desk.put("t5xxl_max_token_length", ("model.t5_tokens", length), plain=True)
     else:
         desk.lost("t5xxl_max_token_length", "between 16 and 512 tokens are read")
+
+
+def _compiled(desk: Desk) -> None:
+    """The script's own option, or the launcher's."""
+    asked = desk.flag("torch_compile")
+    if asked:
+        desk.put("torch_compile", ("speed.compile", "blocks"), why="its blocks, for fixed shapes")
+    own, launched = desk.text("dynamo_backend"), desk.text("launch.dynamo_backend")
+    if own and not asked:
+        desk.same("dynamo_backend", "not read there either without torch_compile")
+    elif own:
+        _compiler(desk, "dynamo_backend", own)
+    if launched and launched.casefold() == "no":
+        desk.same("launch.dynamo_backend", "as by default")
+    elif launched and asked:
+        desk.same("launch.dynamo_backend", "torch_compile says so already")
+    elif launched:
+        desk.set("speed.compile", "blocks", "as the launcher was told")
+        _compiler(desk, "launch.dynamo_backend", launched)
+
+
+def _compiler(desk: Desk, name: str, told: str) -> None:
+    kind = told.casefold()
+    if kind in COMPILERS:
+        desk.put(name, ("speed.backend", kind))
+    else:
+        desk.put(name, ("speed.backend", "inductor"), why="what torch itself compiles with is used")
 
 
 def _precision(desk: Desk) -> None:

@@ -233,3 +233,23 @@ class Device(Section):
 
     threads: NaturalInt = 0
     """Processor threads. 0: as many as PyTorch takes. A resume is bit-exact with the same number."""
+
+
+class Speed(Section):
+    """The same training in less time: the numbers are the same but for rounding."""
+
+    compile: Literal["off", "blocks"] = "off"
+    """`blocks`: the denoiser's blocks are compiled by torch.compile at the start, for the shapes of micro-batches that
+    come most often. That takes minutes once, less when torch remembers it, and pays in long runs on a GPU; on a
+    processor it rarely does. Where it fails, the run says so and goes on uncompiled."""
+
+    backend: Literal["inductor", "aot_eager", "eager"] = "inductor"
+    """What compiles. `inductor` makes faster code and needs a C++ compiler (on a GPU Triton); the other two make
+    nothing faster and are for finding out what fails."""
+
+    autotune: bool = False
+    """Let the compiler try several kernels for each product and keep the fastest: a longer start."""
+
+    shapes: PositiveInt = 4
+    """Shapes of micro-batches (bucket and number of pictures) that are compiled at most, those that come most often.
+    Each takes as long as the first; all other micro-batches run uncompiled, with the same result."""

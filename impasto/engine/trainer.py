@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from impasto.engine.device import Compute
 from impasto.engine.member import Look, Member
 from impasto.engine.packing import Part, join, lay_out, packs
 from impasto.engine.prior import with_answers
+from impasto.engine.regions import Regions
 from impasto.errors import ModelFileError, OutOfMemory, Problem, UserError
 from impasto.families.family import Family
 
@@ -28,17 +31,25 @@ class Trainer:
         self.members: list[Member] = []
         self.rows = rows
         """Examples in a forward pass, at most; 0: no limit."""
+        self.regions: Regions | None = None
+        """What of the denoiser is compiled."""
+
+        self.compiled: set[Shape] = set()
+        """The packs that it is compiled for."""
+
         self._checked = False
 
     def add(self, member: Member) -> None:
         """Let `member` train from the next step on."""
         self.riders.mount(member.adapter)
         self.members.append(member)
+        self._other_company()
 
     def remove(self, member: Member) -> None:
         """`member` is finished or has failed; the others go on as if it had never been here."""
         self.members.remove(member)
         self.riders.dismount(member.adapter)
+        self._other_company()
 
     def step(self) -> dict[Member, UserError]:
         """One optimizer step of every member; returns the members that could not take part, and why.
@@ -52,12 +63,46 @@ class Trainer:
                 break
             except torch.OutOfMemoryError as error:
                 self.rows = _fewer(parts, self.rows, error)
-            for member in self.members:  # out of the except block, where the traceback still holds the memory
-                member.optimizer.zero_grad()
+            except RuntimeError as error:
+                if self.regions is None or self.regions.failure is not None:
+                    raise
+                self.regions.give_up(error)  # whatever it was: once more, as it would have been without
+            self.forget()  # out of the except block, where the traceback still holds the memory
         self._every_target_fired()
         for member, loss in losses.items():
             member.update(loss, looks[member])
         return failed
+
+    def look(self, parts: Sequence[Part]) -> None:
+        """A forward pass of a step as it is without anything compiled: every adapted layer must be reached."""
+        with torch.no_grad(), self.compute.autocast():
+            for pack in packs(parts, self.rows):
+                with self.riders.routed(lay_out(pack)):
+                    self.family.predict(*join(pack))
+        self._every_target_fired()
+
+    def rehearse(self, pack: Sequence[Part]) -> None:
+        """Both passes of a pack and no step, compiled from here on: its graphs are made then."""
+        self.compiled.add(shape_of(pack))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch warns of what it does itself to find out what is computed
+                self._pack(pack)
+        finally:
+            self.forget()
+
+    def forget(self) -> None:
+        """No gradient is there."""
+        for member in self.members:
+            member.optimizer.zero_grad()
+
+    def _other_company(self) -> None:
+        self.compiled.clear()
+        if self.regions is not None:
+            self.regions.forget()
+
+    def _as_compiled(self, pack: Sequence[Part]) -> AbstractContextManager[None]:
+        return self.regions.on() if self.regions is not None and shape_of(pack) in self.compiled else nullcontext()
 
     def _draw_all(self) -> tuple[list[Part], dict[Member, UserError]]:
         parts, failed = [], {}
@@ -82,7 +127,8 @@ class Trainer:
         routes = lay_out(pack)
         x, t, cond = join(pack)
         pack = with_answers(pack, self.family, self.compute, x, t, cond)  # before anybody rides
-        with self.riders.routed(routes):  # held through backward: checkpointed blocks run again there
+        # held through backward: checkpointed blocks run again there
+        with self.riders.routed(routes), self._as_compiled(pack):
             with self.compute.autocast():
                 predicted = self.family.predict(x, t, cond)  # the frozen base, once, for everybody
             each = [
@@ -112,9 +158,21 @@ class Trainer:
             )
 
 
+Shape = tuple[object, ...]
+
+
+def shape_of(pack: Sequence[Part]) -> Shape:
+    """Equal for packs that the same graphs serve: the same rows of the same members, in the same shape."""
+    return (pack[0].shape(), *((part.member, part.rows) for part in pack))
+
+
 def draw(member: Member) -> list[Part]:
     """The member's next micro-batches, noised by its own dice."""
-    batches = member.next_batches()
+    return noised(member, member.next_batches())
+
+
+def noised(member: Member, batches: Sequence[Batch]) -> list[Part]:
+    """Micro-batches of one step, noised by the member's own dice."""
     rows = sum(len(batch.keys) for batch in batches)
     return [_part(member, batch, at, len(batch.keys) / rows) for at, batch in enumerate(batches)]
 
