@@ -170,7 +170,18 @@ def _moves_the_denoiser(config: RunConfig) -> bool:
     return config.adapter.targets.unet and rate > 0
 
 
+KERNELS = {
+    "flash-3": ("flash_attn_interface", "build it from the folder hopper of FlashAttention's source"),
+    "flash-4": ("flash_attn", "pip install flash-attn-4"),
+}
+"""Kernels of attention that come from packages: what is imported, and how to get it."""
+
+
 def _installed(config: RunConfig) -> Found:
+    attention = config.speed.attention
+    if attention in KERNELS and find_spec(KERNELS[attention][0]) is None:
+        what = f"{attention} comes from a package of its own, FlashAttention, which is not installed"
+        yield "E-CFG-046", ("speed", "attention"), what, f'{KERNELS[attention][1]}, or attention = "auto"'
     if isinstance(config.optim.optimizer, AdamW8bit) and find_spec("bitsandbytes") is None:
         what = "adamw-8bit comes from the package bitsandbytes, which is not installed"
         yield "E-CFG-046", ("optim", "optimizer", "kind"), what, "pip install bitsandbytes"

@@ -235,8 +235,17 @@ class Device(Section):
     """Processor threads. 0: as many as PyTorch takes. A resume is bit-exact with the same number."""
 
 
+Attention = Literal["auto", "flash", "flash-3", "flash-4", "efficient", "cudnn", "math"]
+
+
 class Speed(Section):
     """The same training in less time: the numbers are the same but for rounding."""
+
+    attention: Attention = "auto"
+    """Which of PyTorch's kernels computes attention. `auto`: the fastest that it has for the case. `flash`, `efficient`
+    (what xformers is) and `cudnn` come with PyTorch for NVIDIA's GPUs; `flash-3` and `flash-4` are packages of their
+    own, for Hopper GPUs and later; `math` is the plain formula, slow and large, for comparing. What the chosen one
+    cannot do is done by another."""
 
     compile: Literal["off", "blocks"] = "off"
     """`blocks`: the denoiser's blocks are compiled by torch.compile at the start, for the shapes of micro-batches that

@@ -21,7 +21,7 @@ from impasto import adapters, events, families, objectives, optim
 from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
-from impasto.engine import device, opening, pick, prepare, ranks, validate, warming
+from impasto.engine import attention, device, opening, pick, prepare, ranks, validate, warming
 from impasto.engine.device import Compute
 from impasto.engine.ledger import Ledger
 from impasto.engine.measuring import Gauge, measure
@@ -174,6 +174,7 @@ class Fleet:
             self._admit(session, trainer, totals[str(session.folder.path)], held)
         if count := config.model.blocks_to_swap:
             family.lending.let_blocks_wait(count, compute.device)
+        held.enter_context(attention.chosen(config.speed.attention, compute.device, compute.dtype))
         held.enter_context(warming.keeping(self._store.root / "compiled"))
         trainer.regions = warming.prepared(trainer, config.speed)
         return trainer, Witness(card, config.model, compute)
