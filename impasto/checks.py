@@ -135,6 +135,7 @@ def _learning(config: RunConfig) -> Found:
         what = "norms are trained in the denoiser, which is left out: none would be"
         yield "E-CFG-143", ("adapter", "train_norm"), what, "train_norm = false, or train the denoiser too"
     yield from _waiting_blocks(config)
+    yield from _recorded(config)
     ratios = {name: getattr(optim, name) for name in ("lora_plus", "unet_lora_plus", "text_encoder_lora_plus")}
     if config.adapter.kind not in HASTENED:
         for name in (name for name, ratio in ratios.items() if ratio is not None):
@@ -155,6 +156,28 @@ def _waiting_blocks(config: RunConfig) -> Found:
     if config.model.blocks_to_swap and isinstance(adapter, Glora | Ia3) and adapter.max_norm is not None:
         what = f"the length of an adapter of kind {adapter.kind} depends on the base, whose blocks wait elsewhere"
         yield "E-CFG-148", ("model", "blocks_to_swap"), what, "blocks_to_swap = 0, or delete adapter.max_norm"
+
+
+def _recorded(config: RunConfig) -> Found:
+    """What a graph plays is the same each time, and all on the device."""
+    if not config.speed.graphs:
+        return
+    adapter, model, optim = config.adapter, config.model, config.optim
+    rate = optim.learning_rate if optim.text_encoder_learning_rate is None else optim.text_encoder_learning_rate
+    words = adapter.targets.text_encoder and any(rate if isinstance(rate, tuple) else (rate,))
+    dice = [
+        name for name in ("dropout", "rank_dropout", "module_dropout") if getattr(adapter, name, 0.0)
+    ] + ["kind"] * (adapter.kind == "dylora")  # fmt: skip
+    found: list[tuple[bool, str, str]] = [
+        (not config.device.name.startswith(("auto", "cuda")), f"{config.device.name} has none", "device.name = cuda"),
+        (model.gradient_checkpointing, "checkpointing looks at dice", "model.gradient_checkpointing = false"),
+        (model.blocks_to_swap > 0, "blocks come and go", "model.blocks_to_swap = 0"),
+        (words, "text encoders are trained", "adapter.targets.text_encoder = false"),
+        (bool(dice), f"adapter.{(dice or [''])[0]} throws dice in each step", "take it out"),
+    ]  # fmt: skip
+    for wrong, why, fix in found:
+        if wrong:
+            yield "E-CFG-160", ("speed", "graphs"), f"no graphs can be recorded: {why}", fix
 
 
 def _stopped_words(config: RunConfig) -> Found:

@@ -27,6 +27,7 @@ from impasto.engine import run, warming
 from impasto.engine.config import Speed
 from impasto.engine.device import Compute, choose
 from impasto.engine.packing import packs
+from impasto.engine.tapes import CudaGraphs
 from impasto.engine.trainer import Trainer, draw
 from impasto.errors import OutOfMemory
 from impasto.families import bare
@@ -97,8 +98,8 @@ class Case:
             }
         )  # fmt: skip
 
-    def trainer(self, members: int, batch: int, *, compiled: bool = False) -> Trainer:
-        """Our own: so many members with a batch each, compiled ahead where that is asked for."""
+    def trainer(self, members: int, batch: int, *, compiled: bool = False, recorded: bool = False) -> Trainer:
+        """Our own: so many members with a batch each, compiled and recorded ahead where that is asked for."""
         compute = self.compute
         family = bare.made(self.size, device=compute.device, dtype=compute.dtype)
         if self.asked.checkpointing:
@@ -119,6 +120,10 @@ class Case:
             trainer.look(parts)
             for pack in packs(parts, trainer.rows):
                 trainer.rehearse(pack)
+        if recorded:
+            recorder = CudaGraphs(compute.device)
+            for pack in packs([part for member in trainer.members for part in draw(member)], trainer.rows):
+                trainer.record(pack, recorder)
         return trainer
 
 
@@ -145,14 +150,17 @@ def measured(asked: Asked) -> Report:
 def _of_case(case: Case, rate: float, notes: list[str]) -> Iterator[Figure]:
     work = _work(case)
     ways: list[tuple[str, int, Callable[[], Callable[[], object]]]] = []
+    faster = [{"compiled": True}] if case.asked.compiled else []
+    if case.compute.device.type == "cuda":
+        faster += [{"recorded": True}, *({**each, "recorded": True} for each in faster)]
     for batch in dict.fromkeys((1, _largest(case))):
         ways.append((f"batch {batch}, {PLAIN}", batch, partial(_theirs, case, batch)))
-        ways.append((f"batch {batch}, impasto", batch, partial(_ours, case, 1, batch)))
-        if case.asked.compiled:
-            ways.append((f"batch {batch}, impasto compiled", batch, partial(_ours, case, 1, batch, compiled=True)))
+        for how in ({}, *faster):
+            name = " ".join(["impasto", *how])
+            ways.append((f"batch {batch}, {name}", batch, partial(_ours, case, 1, batch, **how)))
     for count in case.asked.members:
-        if count > 1:
-            ways.append((f"{count} members", count, partial(_ours, case, count, 1)))
+        for how in ({}, *faster) if count > 1 else ():
+            ways.append((" ".join([f"{count} members", *how]), count, partial(_ours, case, count, 1, **how)))
     for way, pictures, make in ways:
         name = f"{case.name}, {way}"
         try:
@@ -198,8 +206,10 @@ def _taken(make: Callable[[], Callable[[], object]], case: Case) -> Taken:
     return taken
 
 
-def _ours(case: Case, members: int, batch: int, *, compiled: bool = False) -> Callable[[], object]:
-    trainer = case.trainer(members, batch, compiled=compiled)
+def _ours(
+    case: Case, members: int, batch: int, *, compiled: bool = False, recorded: bool = False
+) -> Callable[[], object]:
+    trainer = case.trainer(members, batch, compiled=compiled, recorded=recorded)
 
     def step() -> None:
         before = trainer.regions and trainer.regions.failure

@@ -259,6 +259,11 @@ class Speed(Section):
     autotune: bool = False
     """Let the compiler try several kernels for each product and keep the fastest: a longer start."""
 
+    graphs: bool = False
+    """Record both passes of the denoiser as CUDA graphs and play them from then on: for NVIDIA's GPUs, where small
+    bases wait for the host. With the text encoder at rest, without dropouts, gradient checkpointing and waiting blocks.
+    Each shape takes memory of its own."""
+
     shapes: PositiveInt = 4
-    """Shapes of micro-batches (bucket and number of pictures) that are compiled at most, those that come most often.
-    Each takes as long as the first; all other micro-batches run uncompiled, with the same result."""
+    """Shapes of micro-batches (bucket and number of pictures) that are compiled or recorded at most, those that come
+    most often. Each takes as long as the first; all other micro-batches run as they are, with the same result."""

@@ -95,8 +95,7 @@ class Regions:
 
     def give_up(self, error: Exception) -> None:
         """What failed is not tried again: from here on nothing is compiled."""
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        self.failure = lines[0][:300]
+        self.failure = first_line(error)
         self.close()
 
     def seats_of(self, block: nn.Module, routes: Sequence[Route]) -> _Seats:
@@ -253,6 +252,12 @@ def _places(block: nn.Module, layers: Sequence[nn.Module]) -> Iterator[Place]:
                     for name, tensor in getattr(module, home).items()
                     if tensor is not None
                 )
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, in short."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
 
 
 def make_of(module: nn.Module) -> Hashable:

@@ -107,7 +107,6 @@ class Fleet:
         self._umpire = umpire
         self._rows = rows
         self._failures: list[UserError] = []
-        self._warmed: tuple[Sequence[Member], int] | None = None
 
     def train(self) -> list[UserError]:
         """Train until every run is done; returns what ended a run early. What ends all of them is raised."""
@@ -176,7 +175,7 @@ class Fleet:
             family.lending.let_blocks_wait(count, compute.device)
         held.enter_context(attention.chosen(config.speed.attention, compute.device, compute.dtype))
         held.enter_context(warming.keeping(self._store.root / "compiled"))
-        trainer.regions = warming.prepared(trainer, config.speed)
+        self._warming = warming.Warming(trainer, config.speed)
         return trainer, Witness(card, config.model, compute)
 
     def _admit(self, session: Session, trainer: Trainer, total: int, held: ExitStack) -> None:
@@ -217,7 +216,7 @@ class Fleet:
             self._judge(trainer, poll)
             while self._sessions:
                 poll()
-                self._warm(trainer, poll)
+                self._warming.warm(self._sessions, poll)
                 for failed, error in trainer.step().items():
                     self._lose(next(each for each in self._sessions if each.member is failed), trainer, error)
                 self._measure(trainer)
@@ -237,13 +236,6 @@ class Fleet:
                 self._leave(session, trainer)
             for session in self._sessions:
                 session.wait_for(time.monotonic() - begun)
-
-    def _warm(self, trainer: Trainer, poll: Callable[[], None]) -> None:
-        """Compile what the settings want compiled: at the start, and anew once other members or rows share a pack."""
-        company = (tuple(trainer.members), trainer.rows)
-        if trainer.regions is not None and company != self._warmed:
-            self._warmed = company
-            warming.warm(trainer, self._sessions, self._sessions[0].config.speed, poll)
 
     def _measure(self, trainer: Trainer) -> None:
         """Measure every run that is due, together: they share the base's forward passes."""

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from impasto import dice
 from impasto.adapters.riders import Riders
-from impasto.data.batch import Batch
+from impasto.data.batch import Batch, Conditioning
 from impasto.engine.device import Compute
 from impasto.engine.member import Look, Member
 from impasto.engine.packing import Part, join, lay_out, packs
 from impasto.engine.prior import with_answers
 from impasto.engine.regions import Regions
+from impasto.engine.tapes import Recorder, Tape
 from impasto.errors import ModelFileError, OutOfMemory, Problem, UserError
 from impasto.families.family import Family
 
@@ -36,6 +37,9 @@ class Trainer:
 
         self.compiled: set[Shape] = set()
         """The packs that it is compiled for."""
+
+        self.tapes: dict[Shape, Tape] = {}
+        """The packs whose passes are recorded."""
 
         self._checked = False
 
@@ -63,6 +67,7 @@ class Trainer:
                 break
             except torch.OutOfMemoryError as error:
                 self.rows = _fewer(parts, self.rows, error)
+                self.tapes.clear()  # they hold memory, and packs will be others
             except RuntimeError as error:
                 if self.regions is None or self.regions.failure is not None:
                     raise
@@ -74,14 +79,16 @@ class Trainer:
         return failed
 
     def look(self, parts: Sequence[Part]) -> None:
-        """A forward pass of a step as it is without anything compiled: every adapted layer must be reached."""
+        """A forward pass of a step as it is without anything compiled, once: every adapted layer must be reached."""
+        if self._checked:
+            return
         with torch.no_grad(), self.compute.autocast():
             for pack in packs(parts, self.rows):
                 with self.riders.routed(lay_out(pack)):
                     self.family.predict(*join(pack))
         self._every_target_fired()
 
-    def rehearse(self, pack: Sequence[Part]) -> None:
+    def rehearse(self, pack: Sequence[Part]) -> bool:
         """Both passes of a pack and no step, compiled from here on: its graphs are made then."""
         self.compiled.add(shape_of(pack))
         try:
@@ -90,6 +97,24 @@ class Trainer:
                 self._pack(pack)
         finally:
             self.forget()
+        return True
+
+    def record(self, pack: Sequence[Part], recorder: Recorder) -> bool:
+        """Both passes of a pack and no step, recorded for all packs like it. False where dice are thrown in it, or
+        where it has a text encoder: these are not the same each time."""
+        cond = pack[0].batch.cond
+        if "states" not in cond or any(layer.rolls for part in pack for _, layer in part.member.adapter.items()):
+            return False
+        try:
+            with self.riders.routed(lay_out(pack)), self._as_compiled(pack):
+                self.tapes[shape_of(pack)] = Tape(self._predict, *join(pack), recorder)
+        finally:
+            self.forget()
+        return True
+
+    def _predict(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        with self.compute.autocast():
+            return self.family.predict(x, t, cond)
 
     def forget(self) -> None:
         """No gradient is there."""
@@ -98,6 +123,7 @@ class Trainer:
 
     def _other_company(self) -> None:
         self.compiled.clear()
+        self.tapes.clear()
         if self.regions is not None:
             self.regions.forget()
 
@@ -129,8 +155,9 @@ class Trainer:
         pack = with_answers(pack, self.family, self.compute, x, t, cond)  # before anybody rides
         # held through backward: checkpointed blocks run again there
         with self.riders.routed(routes), self._as_compiled(pack):
-            with self.compute.autocast():
-                predicted = self.family.predict(x, t, cond)  # the frozen base, once, for everybody
+            tape = self.tapes.get(shape_of(pack))
+            predict = self._predict if tape is None else tape.predict
+            predicted = predict(x, t, cond)  # the frozen base, once, for everybody
             each = [
                 part.member.objective.loss(
                     predicted[route.start : route.stop], part.noised, part.batch.weight, part.batch.mask
@@ -140,6 +167,8 @@ class Trainer:
             losses = torch.stack([some.mean() * part.share for part, some in zip(pack, each, strict=True)])
             scales = torch.stack([part.member.loss_scale() for part in pack])
             (losses * scales).sum().backward()  # type: ignore[no-untyped-call]
+            if tape is not None and predicted.grad is not None:
+                tape.learn(predicted.grad)
         return [some.detach() for some in each]
 
     def _every_target_fired(self) -> None:

@@ -1,4 +1,4 @@
-"""What is compiled before the first step: for which shapes of micro-batches, shown as a part of the start."""
+"""What is compiled and recorded before the first step, and for which shapes of micro-batches."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ import torch
 
 from impasto import events
 from impasto.engine.config import Speed
-from impasto.engine.packing import packs
-from impasto.engine.regions import Regions
+from impasto.engine.member import Member
+from impasto.engine.packing import Part, packs
+from impasto.engine.regions import Regions, first_line
+from impasto.engine.tapes import CudaGraphs, Recorder
 from impasto.engine.trainer import Trainer, noised
 from impasto.errors import UserError
 from impasto.families.blocks import repeated
 
 if TYPE_CHECKING:
     from impasto.engine.session import Session
+
+Poll = Callable[[], None]
 
 SEEN = 1000
 """Steps of a run that are looked at to find its shapes, at most; an epoch if that is shorter."""
@@ -61,6 +65,66 @@ def prepared(trainer: Trainer, speed: Speed) -> Regions | None:
     return Regions(repeated(denoiser), trainer.family.targets(), trainer.riders, compiler(speed))
 
 
+class Warming:
+    """Makes a fleet fast before it steps, and again when others than before share its packs."""
+
+    def __init__(self, trainer: Trainer, speed: Speed, recorder: Recorder | None = None) -> None:
+        self._trainer = trainer
+        self._speed = speed
+        self._recorder = recorder
+        self._company: tuple[Sequence[Member], int] | None = None
+        if recorder is None and speed.graphs and trainer.compute.device.type == "cuda":
+            self._recorder = CudaGraphs(trainer.compute.device)
+        trainer.regions = prepared(trainer, speed)
+
+    def warm(self, sessions: Sequence[Session], poll: Poll) -> None:
+        """Compile, then record, for the shapes that come most often; say how long that took, or why it is not to be."""
+        trainer = self._trainer
+        company = (tuple(trainer.members), trainer.rows)
+        compiles = trainer.regions is not None and trainer.regions.failure is None
+        if company == self._company or not (compiles or self._speed.graphs):
+            return
+        first, self._company = self._company is None, company
+        chosen = frequent(sessions, trainer.rows, self._speed.shapes)
+        if compiles:
+            self._compile(sessions, chosen, poll)
+        if self._recorder is not None:
+            self._record(sessions, chosen, poll)
+        elif self._speed.graphs and first:
+            why = f"{trainer.compute.device.type} knows none"
+            _tell(sessions, events.Warned(code="W-CMP-002", text=f"no graphs are recorded: {why}"))
+        for session in sessions:
+            session.touch_clock()
+
+    def _compile(self, sessions: Sequence[Session], chosen: Sequence[Spot], poll: Poll) -> None:
+        begun, trainer = time.monotonic(), self._trainer
+        regions = trainer.regions
+        assert regions is not None
+        _, error = _each(trainer, sessions, chosen, "compile", trainer.rehearse, poll)
+        if error is not None:
+            regions.give_up(error)
+            text = f"the blocks cannot be compiled, so they run uncompiled: {regions.failure}"
+            _tell(sessions, events.Warned(code="W-CMP-001", text=text))
+            return
+        text = f"compiled {regions.blocks} blocks for {len(trainer.compiled)} shapes of micro-batches: "
+        _tell(sessions, events.Noted(text=f"{text}{regions.graphs} graphs in {time.monotonic() - begun:.0f} s"))
+
+    def _record(self, sessions: Sequence[Session], chosen: Sequence[Spot], poll: Poll) -> None:
+        begun, trainer = time.monotonic(), self._trainer
+        assert self._recorder is not None
+        done, error = _each(
+            trainer, sessions, chosen, "record", partial(trainer.record, recorder=self._recorder), poll
+        )  # fmt: skip
+        if error is not None or not any(done):
+            self._recorder = None
+            trainer.tapes.clear()
+            why = "dice or text encoders are in every step" if error is None else first_line(error)
+            _tell(sessions, events.Warned(code="W-CMP-002", text=f"no graphs are recorded: {why}"))
+            return
+        text = f"recorded both passes for {len(trainer.tapes)} shapes of micro-batches"
+        _tell(sessions, events.Noted(text=f"{text} in {time.monotonic() - begun:.0f} s"))
+
+
 @dataclass(frozen=True)
 class Meant:
     """A part of a pack to be, of which only the shape is known."""
@@ -77,16 +141,20 @@ class Meant:
 Pack = tuple[Meant, ...]
 
 
-def frequent(sessions: Sequence[Session], rows: int, most: int) -> dict[Pack, tuple[int, int]]:
-    """The packs that come most often in an epoch, and where each comes first: a step, and a place among its packs. Of a
-    run that goes on, the same as of one that begins."""
+Spot = tuple[int, int]
+"""Where a pack comes: a step, and a place among its packs."""
+
+
+def frequent(sessions: Sequence[Session], rows: int, most: int) -> list[Spot]:
+    """Where the packs that come most often in an epoch come first. Of a run that goes on, the same as of one that
+    begins."""
     found: Counter[Pack] = Counter()
-    first: dict[Pack, tuple[int, int]] = {}
+    first: dict[Pack, Spot] = {}
     for step in range(min(SEEN, max(each.feed.plan.steps_per_epoch for each in sessions))):
         for at, pack in enumerate(packs(list(_meant(sessions, step)), rows)):
             found[tuple(pack)] += 1
             first.setdefault(tuple(pack), (step, at))
-    return {pack: first[pack] for pack, _ in found.most_common(most)}
+    return [first[pack] for pack, _ in found.most_common(most)]
 
 
 def _meant(sessions: Sequence[Session], step: int) -> Iterator[Meant]:
@@ -96,46 +164,44 @@ def _meant(sessions: Sequence[Session], step: int) -> Iterator[Meant]:
                 yield Meant(at, len(micro.visits), (micro.bucket.width, micro.bucket.height))
 
 
-def warm(trainer: Trainer, sessions: Sequence[Session], speed: Speed, poll: Callable[[], None]) -> None:
-    """Compile for the shapes that come most often, and say how long that took; or say why it is not to be."""
-    regions = trainer.regions
-    if regions is None or regions.failure is not None or not sessions:
-        return
-    begun = time.monotonic()
-    chosen = frequent(sessions, trainer.rows, speed.shapes)
-    for done, (step, at) in enumerate(chosen.values()):
-        for session in sessions:
-            session.tell(events.Phase(name="compile", done=done, total=len(chosen)))
+def _each(
+    trainer: Trainer,
+    sessions: Sequence[Session],
+    chosen: Sequence[Spot],
+    phase: str,
+    act: Callable[[Sequence[Part]], bool],
+    poll: Poll,
+) -> tuple[list[bool], RuntimeError | None]:
+    """`act` with a pack of each shape; what it said, and what ended it."""
+    said: list[bool] = []
+    for done, (step, at) in enumerate(chosen):
+        _tell(sessions, events.Phase(name=phase, done=done, total=len(chosen)))
         poll()
         try:
-            _rehearse(trainer, sessions, step, at)
-        except (UserError, torch.OutOfMemoryError):
-            continue  # the step itself will know what to do, and say so
+            parts = _parts(sessions, step)
+        except UserError:
+            continue  # the step itself will say so
+        try:
+            trainer.look(parts)
+            if at < len(found := packs(parts, trainer.rows)):  # captions of other lengths make other packs
+                said.append(act(found[at]))
+        except torch.OutOfMemoryError:
+            continue  # the step itself will know what to do
         except RuntimeError as error:
-            regions.give_up(error)
-            break
-    told = _told(regions, len(trainer.compiled), time.monotonic() - begun)
-    for session in sessions:
-        session.tell(told)
-        session.touch_clock()
+            return said, error
+    return said, None
 
 
-def _rehearse(trainer: Trainer, sessions: Sequence[Session], step: int, at: int) -> None:
-    """The pack of a step, without the step."""
-    parts = [
+def _parts(sessions: Sequence[Session], step: int) -> list[Part]:
+    """What a step trains on, without the step."""
+    return [
         part
         for session in sessions
         if step < session.member.total
         for part in noised(session.member, session.source.step(step))
     ]
-    trainer.look(parts)
-    if at < len(found := packs(parts, trainer.rows)):  # captions of other lengths make other packs
-        trainer.rehearse(found[at])
 
 
-def _told(regions: Regions, packs: int, seconds: float) -> events.Event:
-    if regions.failure is not None:
-        text = f"the blocks cannot be compiled, so they run uncompiled: {regions.failure}"
-        return events.Warned(code="W-CMP-001", text=text)
-    text = f"compiled {regions.blocks} blocks for {packs} shapes of micro-batches: {regions.graphs} graphs"
-    return events.Noted(text=f"{text} in {seconds:.0f} s")
+def _tell(sessions: Sequence[Session], event: events.Event) -> None:
+    for session in sessions:
+        session.tell(event)

@@ -72,27 +72,28 @@ def test_the_base_made_for_measuring_is_of_the_size_that_is_told(tmp_path: Path)
 
 def test_a_card_is_measured_with_each_way_beside_the_plain_loop() -> None:
     asked = card.Asked(
-        bases=("small-flux",), rounds=2, rank=2, members=(1, 2), largest=1, backend="eager", precision="fp32",
+        bases=("small-flux",), rounds=2, rank=2, members=(1,), largest=1, backend="eager", precision="fp32",
         threads=1, device="cpu",
     )  # fmt: skip
     found = card.measured(asked)
-    ways = ["batch 1, diffusers and peft", "batch 1, impasto", "batch 1, impasto compiled", "2 members"]
+    ways = [f"batch 1, {who}" for who in ("diffusers and peft", "impasto", "impasto compiled")]
     for way in ways:
         steps = found[f"small-flux, {way}: steps"]
         assert len(steps.values) == 2
         assert 0 < found[f"small-flux, {way}: share of the peak"].median < 100
         assert found[f"small-flux, {way}: memory"].median > 0
-    two = found["small-flux, 2 members: pictures"].values
-    assert two == pytest.approx([2 * each for each in found["small-flux, 2 members: steps"].values])
     assert [line.partition(":")[0] for line in card.compared(found)] == [f"small-flux, {way}" for way in ways[1:]]
     assert found.notes == []
 
 
-def test_the_largest_batch_that_fits_is_measured_too() -> None:
-    asked = card.Asked(bases=("small",), rounds=1, rank=2, members=(1,), largest=2, compiled=False, device="cpu")
-    names = [each.name for each in card.measured(asked).figures]
+def test_the_largest_batch_that_fits_and_members_at_once_are_measured_too() -> None:
+    asked = card.Asked(bases=("small",), rounds=1, rank=2, members=(1, 2), largest=2, compiled=False, device="cpu")
+    found = card.measured(asked)
+    names = [each.name for each in found.figures]
     assert "small, batch 2, impasto: steps" in names
     assert "small, batch 4, impasto: steps" not in names
+    two = found["small, 2 members: pictures"].values
+    assert two == pytest.approx([2 * each for each in found["small, 2 members: steps"].values])
 
 
 @pytest.mark.parametrize(("name", "billions"), [("sd15", 0.86), ("sdxl", 2.57), ("flux-1024", 11.9)])
