@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from impasto.bench import roofline
-from impasto.bench.clock import Clock
+from impasto.bench.clock import Clock, Span
 from impasto.bench.figures import Figure, Report, machine
 from impasto.bench.peers import ATTENTION
 from impasto.bench.step import work_of
@@ -69,7 +69,11 @@ class Taken:
     seconds: tuple[float, ...]
     """Of each."""
 
-    start: float
+    processor: tuple[float, ...]
+    """Of each, of all threads of this process: on a busy machine they say more, and beside a GPU how busy the host is.
+    """
+
+    start: Span
     """Seconds before the first: the denoiser is made, and what is compiled is compiled."""
 
     memory: int
@@ -178,12 +182,14 @@ def figures(name: str, taken: Taken, work: float, rate: float, pictures: int) ->
     """What is said of some steps that compute `work` operations each, on a card of so many a second."""
     return [
         Figure(name=f"{name}: steps", unit="/s", values=[1 / each for each in taken.seconds], better="more"),
+        Figure(name=f"{name}: a step, processor", unit="s", values=taken.processor),
         Figure(name=f"{name}: pictures", unit="/s", values=[pictures / each for each in taken.seconds], better="more"),
         Figure(
             name=f"{name}: share of the peak", unit="%",
             values=[100 * work / rate / each for each in taken.seconds], better="more",
         ),
-        Figure(name=f"{name}: before the first step", unit="s", values=[taken.start]),
+        Figure(name=f"{name}: before the first step", unit="s", values=[taken.start.wall]),
+        Figure(name=f"{name}: before the first step, processor", unit="s", values=[taken.start.processor]),
         Figure(name=f"{name}: memory", unit="GB", values=[taken.memory / 1e9]),
     ]  # fmt: skip
 
@@ -194,13 +200,15 @@ def _taken(make: Callable[[], Callable[[], object]], case: Case) -> Taken:
     _clear(device)
     begun = clock.now()
     act = make()
-    start = clock.since(begun).wall
+    start = clock.since(begun)
     for _ in range(WARM):
         act()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # what compiling took beside is not what training takes
     spans = [clock.timed(act) for _ in range(case.asked.rounds)]
-    taken = Taken(tuple(each.wall for each in spans), start, case.compute.memory())
+    taken = Taken(
+        tuple(each.wall for each in spans), tuple(each.processor for each in spans), start, case.compute.memory()
+    )  # fmt: skip
     del act
     _clear(device)
     return taken

@@ -146,6 +146,7 @@ def _config(seed: int) -> RunConfig:
         "preview": {"every_epochs": 1, "at_start": dice.random() < 0.5,
                     "prompts": [{"text": "a cat", "negative": "blurry", "width": 512, "height": 768, "seed": 3}]},
         "output": {"folder": "out"},
+        "speed": dice.choice([{}, {"compile": "blocks"}, {"compile": "blocks", "backend": "aot_eager"}]),
     }  # fmt: skip
     return RunConfig.model_validate(values)
 

@@ -363,3 +363,22 @@ def test_a_decay_that_was_a_gradient_there_is_told_of() -> None:
     assert _what(made, "optimizer_args decouple")[0] == "better"
     made = _line("--optimizer_type", "DAdaptAdam", "--optimizer_args", "weight_decay=0.1", "decouple=True")
     assert _what(made, "--optimizer_args decouple") == ("same", "always so")
+
+
+@pytest.mark.parametrize(
+    ("words", "compile", "backend"),
+    [
+        (["--torch_compile"], "blocks", "inductor"),
+        (["--torch_compile", "--dynamo_backend", "aot_eager"], "blocks", "aot_eager"),
+        (["--torch_compile", "--dynamo_backend", "cudagraphs"], "blocks", "inductor"),
+        (["--dynamo_backend", "eager"], "off", "inductor"),
+    ],
+)
+def test_compiling_is_carried_over_with_what_compiles(words: list[str], compile: str, backend: str) -> None:
+    speed = _line("--pretrained_model_name_or_path", "x.safetensors", *words).config.speed
+    assert (speed.compile, speed.backend) == (compile, backend)
+
+
+def test_the_launcher_can_ask_for_compiling_too() -> None:
+    assert _gui(dynamo_backend="inductor").config.speed.compile == "blocks"
+    assert _gui(dynamo_backend="no").config.speed.compile == "off"
