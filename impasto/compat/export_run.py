@@ -70,6 +70,10 @@ def model(made: Exported, config: RunConfig) -> None:
 
 def _compiled(made: Exported, config: RunConfig) -> None:
     speed = config.speed
+    if speed.attention != "auto":
+        made.lose("speed.attention")
+    if speed.graphs:
+        made.lose("speed.graphs")
     if speed.compile == "off":
         return
     made.put("torch_compile", True)

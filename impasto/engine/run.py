@@ -174,7 +174,8 @@ class Fleet:
         if count := config.model.blocks_to_swap:
             family.lending.let_blocks_wait(count, compute.device)
         held.enter_context(attention.chosen(config.speed.attention, compute.device, compute.dtype))
-        held.enter_context(warming.keeping(self._store.root / "compiled"))
+        if config.speed.compile != "off":
+            held.enter_context(warming.keeping(self._store.root / "compiled"))
         self._warming = warming.Warming(trainer, config.speed)
         return trainer, Witness(card, config.model, compute)
 

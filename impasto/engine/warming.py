@@ -73,6 +73,7 @@ class Warming:
         self._speed = speed
         self._recorder = recorder
         self._company: tuple[Sequence[Member], int] | None = None
+        self._said = False
         if recorder is None and speed.graphs and trainer.compute.device.type == "cuda":
             self._recorder = CudaGraphs(trainer.compute.device)
         trainer.regions = prepared(trainer, speed)
@@ -80,6 +81,7 @@ class Warming:
     def warm(self, sessions: Sequence[Session], poll: Poll) -> None:
         """Compile, then record, for the shapes that come most often; say how long that took, or why it is not to be."""
         trainer = self._trainer
+        self._say_of_failure(sessions)
         company = (tuple(trainer.members), trainer.rows)
         compiles = trainer.regions is not None and trainer.regions.failure is None
         if company == self._company or not (compiles or self._speed.graphs):
@@ -103,11 +105,18 @@ class Warming:
         _, error = _each(trainer, sessions, chosen, "compile", trainer.rehearse, poll)
         if error is not None:
             regions.give_up(error)
+            return self._say_of_failure(sessions)
+        text = f"compiled {regions.blocks} blocks for {len(trainer.compiled)} shapes of micro-batches: "
+        text += f"{regions.graphs} graphs in {time.monotonic() - begun:.0f} s"
+        return _tell(sessions, events.Noted(text=text))
+
+    def _say_of_failure(self, sessions: Sequence[Session]) -> None:
+        """Once, whether it failed ahead or in a step."""
+        regions = self._trainer.regions
+        if regions is not None and regions.failure is not None and not self._said:
+            self._said = True
             text = f"the blocks cannot be compiled, so they run uncompiled: {regions.failure}"
             _tell(sessions, events.Warned(code="W-CMP-001", text=text))
-            return
-        text = f"compiled {regions.blocks} blocks for {len(trainer.compiled)} shapes of micro-batches: "
-        _tell(sessions, events.Noted(text=f"{text}{regions.graphs} graphs in {time.monotonic() - begun:.0f} s"))
 
     def _record(self, sessions: Sequence[Session], chosen: Sequence[Spot], poll: Poll) -> None:
         begun, trainer = time.monotonic(), self._trainer

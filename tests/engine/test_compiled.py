@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -130,12 +132,16 @@ def test_dice_that_decide_what_is_computed_leave_blocks_uncompiled(flux: Path) -
     assert torch.equal(plain[0], got[0])
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute")
-def test_what_cannot_be_compiled_is_told_and_runs_as_it_is(flux: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def without_a_compiler() -> AbstractContextManager[None]:
+    """As on a machine that has none, and never had."""
     from torch._inductor import config
 
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setattr(config, "force_disable_caches", True)
+    found: AbstractContextManager[None] = config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True})
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_what_cannot_be_compiled_is_told_and_runs_as_it_is(flux: Path) -> None:
     family = fleets.family(flux)
     plain, _ = trained(family, [{"rank": 2}])
     trainer = Trainer(family, Compute(fleets.CPU, torch.float32))
@@ -144,7 +150,8 @@ def test_what_cannot_be_compiled_is_told_and_runs_as_it_is(flux: Path, monkeypat
     trainer.regions = warming.prepared(trainer, Speed(compile="blocks"))
     trainer.step()
     trainer.compiled.add(shape_of(draw(one)))  # the second step is to be compiled
-    trainer.step()
+    with without_a_compiler():
+        trainer.step()
     assert trainer.regions is not None
     assert trainer.regions.failure
     assert torch.equal(one.flat.groups["unet"].values, plain[0])
@@ -168,27 +175,54 @@ def test_every_base_has_blocks_to_compile(tiny_base: Path, sd3: Path, flux: Path
     assert counts == [12, 3, 4]
 
 
-def test_a_run_compiles_for_the_shapes_that_come_most_often_before_its_first_step(sd3: Path, tmp_path: Path) -> None:
+def run(base: Path, work: Path, **speed: object) -> list[events.Event]:
+    """What a short run tells."""
     config = RunConfig.model_validate(
         {
-            "model": {"path": str(sd3)},
-            "data": {"batch_size": 2, "sets": [{"path": str(forks.pictures(tmp_path / "pictures"))}]},
+            "model": {"path": str(base)},
+            "data": {"batch_size": 2, "sets": [{"path": str(forks.pictures(work / "pictures"))}]},
             "adapter": {"rank": 2, "targets": {"text_encoder": False, "layers": "attention"}},
             "train": {"steps": 4},
             "save": {"proof": "off"},
-            "output": {"folder": str(tmp_path / "runs")},
+            "output": {"folder": str(work / "runs")},
             "device": {"threads": 1},
-            "speed": {"compile": "blocks", "backend": "eager", "shapes": 1},
+            "speed": {"compile": "blocks", **speed},
         }
     )
-    (folder,) = impasto.train(config, cache=tmp_path / "cache")
-    told = impasto.history(folder)
+    (folder,) = impasto.train(config, cache=work / "cache")
+    return list(impasto.history(folder))
+
+
+def test_a_run_that_cannot_compile_says_so_once_and_trains(flux: Path, tmp_path: Path) -> None:
+    with without_a_compiler():
+        told = run(flux, tmp_path)
+    (said,) = [each.text for each in told if isinstance(each, events.Warned) and each.code == "W-CMP-001"]
+    assert said.startswith("the blocks cannot be compiled, so they run uncompiled: ")
+    assert isinstance(told[-1], events.Finished)
+
+
+def test_a_run_compiles_for_the_shapes_that_come_most_often_before_its_first_step(sd3: Path, tmp_path: Path) -> None:
+    told = run(sd3, tmp_path, backend="eager", shapes=1)
     kinds = [each.kind for each in told]
     compiling = [at for at, each in enumerate(told) if isinstance(each, events.Phase) and each.name == "compile"]
     assert kinds.index("started") < min(compiling) < kinds.index("step")
     (said,) = [each.text for each in told if isinstance(each, events.Noted) and "compiled" in each.text]
     assert said.startswith("compiled 3 blocks for 1 shapes of micro-batches: 3 graphs in ")
     assert not [each for each in told if isinstance(each, events.Warned) and each.code == "W-CMP-001"]
+
+
+def test_what_is_compiled_is_kept_in_the_cache_unless_the_environment_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    monkeypatch.delenv(warming.KEPT, raising=False)
+    with warming.keeping(tmp_path / "ours"):
+        assert cache_dir() == str(tmp_path / "ours")
+    assert warming.KEPT not in os.environ
+    monkeypatch.setenv(warming.KEPT, str(tmp_path / "theirs"))
+    with warming.keeping(tmp_path / "ours"):
+        assert cache_dir() == str(tmp_path / "theirs")
 
 
 def test_runs_that_are_compiled_differently_do_not_share_a_base(tmp_path: Path) -> None:
