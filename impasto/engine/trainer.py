@@ -39,7 +39,7 @@ class Trainer:
         """The packs that it is compiled for."""
 
         self.tapes: dict[Shape, Tape] = {}
-        """The packs whose passes are recorded."""
+        """The packs whose passes are recorded, of parameters that lie where they lay then."""
 
         self._checked = False
 
@@ -107,7 +107,7 @@ class Trainer:
             return False
         try:
             with self.riders.routed(lay_out(pack)), self._as_compiled(pack):
-                self.tapes[shape_of(pack)] = Tape(self._predict, *join(pack), recorder)
+                self.tapes[taped(pack)] = Tape(self._predict, *join(pack), recorder)
         finally:
             self.forget()
         return True
@@ -155,7 +155,7 @@ class Trainer:
         pack = with_answers(pack, self.family, self.compute, x, t, cond)  # before anybody rides
         # held through backward: checkpointed blocks run again there
         with self.riders.routed(routes), self._as_compiled(pack):
-            tape = self.tapes.get(shape_of(pack))
+            tape = self.tapes.get(taped(pack)) if self.tapes else None
             predict = self._predict if tape is None else tape.predict
             predicted = predict(x, t, cond)  # the frozen base, once, for everybody
             each = [
@@ -193,6 +193,14 @@ Shape = tuple[object, ...]
 def shape_of(pack: Sequence[Part]) -> Shape:
     """Equal for packs that the same graphs serve: the same rows of the same members, in the same shape."""
     return (pack[0].shape(), *((part.member, part.rows) for part in pack))
+
+
+def taped(pack: Sequence[Part]) -> Shape:
+    """The same, and where the members' parameters and gradients lie: a tape reads and writes there and nowhere else."""
+    members = dict.fromkeys(part.member for part in pack)
+    places = (each for member in members for group in member.flat.groups.values() for each in group.parameters)
+    found = ((each.data_ptr(), None if each.grad is None else each.grad.data_ptr()) for each in places)
+    return (shape_of(pack), *found)
 
 
 def draw(member: Member) -> list[Part]:

@@ -17,7 +17,7 @@ from impasto.config import RunConfig
 from impasto.engine.device import Compute
 from impasto.engine.packing import packs
 from impasto.engine.tapes import Act
-from impasto.engine.trainer import Trainer, draw
+from impasto.engine.trainer import Trainer, draw, taped
 from impasto.families import detect, tiny
 from impasto.families.config import Model
 from impasto.families.family import Family
@@ -93,6 +93,18 @@ def test_gradients_of_several_micro_batches_add_up(flux: Path) -> None:
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])
     assert found[0][1].abs().max() > 0
+
+
+def test_parameters_that_moved_are_not_played(flux: Path) -> None:
+    family = fleets.family(flux)
+    trainer, one = Trainer(family, Compute(fleets.CPU, torch.float32)), rider(family, 0, rank=2)
+    trainer.add(one)
+    pack = draw(one)
+    trainer.record(pack, Again())
+    assert taped(pack) in trainer.tapes
+    parameter = next(iter(one.flat.groups["unet"].parameters))
+    parameter.data = parameter.data.clone()
+    assert taped(pack) not in trainer.tapes
 
 
 def test_dice_are_not_recorded(flux: Path) -> None:
