@@ -198,8 +198,10 @@ def shape_of(pack: Sequence[Part]) -> Shape:
 def taped(pack: Sequence[Part]) -> Shape:
     """The same, and where the members' parameters and gradients lie: a tape reads and writes there and nowhere else."""
     members = dict.fromkeys(part.member for part in pack)
-    places = (each for member in members for group in member.flat.groups.values() for each in group.parameters)
-    found = ((each.data_ptr(), None if each.grad is None else each.grad.data_ptr()) for each in places)
+    firsts = (
+        group.parameters[0] for member in members for group in member.flat.groups.values()
+    )  # the rest lies behind
+    found = ((each.data_ptr(), None if each.grad is None else each.grad.data_ptr()) for each in firsts)
     return (shape_of(pack), *found)
 
 
