@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from impasto import events
+from impasto.data.plan import Plan
 from impasto.engine.config import Speed
 from impasto.engine.member import Member
 from impasto.engine.packing import Part, packs
@@ -87,7 +88,8 @@ class Warming:
         if company == self._company or not (compiles or self._speed.graphs):
             return
         first, self._company = self._company is None, company
-        chosen = frequent(sessions, trainer.rows, self._speed.shapes)
+        courses = [Course(each.feed.plan, each.member.total) for each in sessions]
+        chosen = frequent(courses, trainer.rows, self._speed.shapes)
         if compiles:
             self._compile(sessions, chosen, poll)
         if self._recorder is not None:
@@ -150,26 +152,33 @@ class Meant:
 Pack = tuple[Meant, ...]
 
 
+class Course(NamedTuple):
+    """What a run trains on, and for how many steps."""
+
+    plan: Plan
+    total: int
+
+
 Spot = tuple[int, int]
 """Where a pack comes: a step, and a place among its packs."""
 
 
-def frequent(sessions: Sequence[Session], rows: int, most: int) -> list[Spot]:
+def frequent(courses: Sequence[Course], rows: int, most: int) -> list[Spot]:
     """Where the packs that come most often in an epoch come first. Of a run that goes on, the same as of one that
     begins."""
     found: Counter[Pack] = Counter()
     first: dict[Pack, Spot] = {}
-    for step in range(min(SEEN, max(each.feed.plan.steps_per_epoch for each in sessions))):
-        for at, pack in enumerate(packs(list(_meant(sessions, step)), rows)):
+    for step in range(min(SEEN, max(each.plan.steps_per_epoch for each in courses))):
+        for at, pack in enumerate(packs(list(_meant(courses, step)), rows)):
             found[tuple(pack)] += 1
             first.setdefault(tuple(pack), (step, at))
     return [first[pack] for pack, _ in found.most_common(most)]
 
 
-def _meant(sessions: Sequence[Session], step: int) -> Iterator[Meant]:
-    for at, session in enumerate(sessions):
-        if step < session.member.total:
-            for micro in session.feed.plan.step(step):
+def _meant(courses: Sequence[Course], step: int) -> Iterator[Meant]:
+    for at, course in enumerate(courses):
+        if step < course.total:
+            for micro in course.plan.step(step):
                 yield Meant(at, len(micro.visits), (micro.bucket.width, micro.bucket.height))
 
 

@@ -19,6 +19,7 @@ from impasto.adapters.targets import Size
 from impasto.config import RunConfig, base_key
 from impasto.data.batch import Batch
 from impasto.data.loader import Loader
+from impasto.data.plan import Plan
 from impasto.engine import warming
 from impasto.engine.config import Speed
 from impasto.engine.device import Compute
@@ -29,6 +30,7 @@ from impasto.engine.trainer import Trainer, draw, shape_of
 from impasto.families import tiny
 from impasto.families.blocks import repeated
 from impasto.families.family import Family
+from tests.data.test_plan import pool
 from tests.engine import fleets, forks
 
 
@@ -130,6 +132,27 @@ def test_dice_that_decide_what_is_computed_leave_blocks_uncompiled(flux: Path) -
     assert trainer.regions is not None
     assert (trainer.regions.graphs, trainer.regions.failure) == (0, None)
     assert torch.equal(plain[0], got[0])
+
+
+def test_the_packs_that_come_most_often_are_chosen_and_no_more_than_asked_for() -> None:
+    plan = Plan((pool(20, batch=4, wide=5),), seed=3)  # 15 square: three times 4 and a 3; 5 wide: a 4 and a 1
+    (spot,) = warming.frequent([warming.Course(plan, 100)], rows=0, most=1)
+    micro = plan.step(spot[0])[spot[1]]
+    assert (len(micro.visits), micro.bucket.width) == (4, 64)
+    every = warming.frequent([warming.Course(plan, 100)], rows=0, most=100)
+    assert len(every) == 4
+    assert every[0] == spot
+
+    other = Plan((pool(20, batch=2),), seed=4)  # square ones only
+    both = warming.frequent([warming.Course(plan, 100), warming.Course(other, 2)], rows=0, most=100)
+    assert {at for _, at in both} == {0, 1}  # wide ones of the first ride apart from the second's
+    assert max(step for step, _ in both) < plan.steps_per_epoch * 2
+
+
+def test_the_compiler_is_told_what_the_settings_say() -> None:
+    told = warming.compiler(Speed(autotune=True)).keywords  # type: ignore[attr-defined]
+    assert (told["mode"], told["fullgraph"], told["dynamic"]) == ("max-autotune-no-cudagraphs", True, False)
+    assert "mode" not in warming.compiler(Speed(backend="eager", autotune=True)).keywords  # type: ignore[attr-defined]
 
 
 def without_a_compiler() -> AbstractContextManager[None]:
