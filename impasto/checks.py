@@ -6,13 +6,15 @@ All of it is found without a model and without torch, before a run is made.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from impasto import checks_data
 from impasto.adapters.config import Glora, Ia3
+from impasto.checks_data import Found, like, real
 from impasto.config import MODEL_NAMES, RunConfig
-from impasto.data.config import Buckets, Captions, Dataset, Masks
+from impasto.data.config import Buckets
 from impasto.errors import ConfigError, Problem
 from impasto.families import hub
 from impasto.families.card import Card
@@ -45,7 +47,7 @@ def check(config: RunConfig, source: Source | None = None) -> list[Problem]:
         _installed,
         _sizes,
         _shown,
-        _pictures,
+        checks_data.pictures,
         _model,
         _adapters,
         _output,
@@ -97,10 +99,6 @@ def check_together(configs: Sequence[RunConfig]) -> list[Problem]:
 def run_folder(config: RunConfig) -> Path:
     """Where a run lives, whole."""
     return Path(os.path.abspath(config.output.folder.expanduser() / config.name))
-
-
-Found = Iterator[tuple[str, Key, str, str]]
-"""Code, key, what is wrong, how to mend it."""
 
 
 def _name(config: RunConfig) -> Found:
@@ -163,6 +161,7 @@ def _learning(config: RunConfig) -> Found:
         what = "norms are trained in the denoiser, which is left out: none would be"
         yield "E-CFG-143", ("adapter", "train_norm"), what, "train_norm = false, or train the denoiser too"
     yield from _waiting_blocks(config)
+    yield from _recorded(config)
     ratios = {name: getattr(optim, name) for name in ("lora_plus", "unet_lora_plus", "text_encoder_lora_plus")}
     if config.adapter.kind not in HASTENED:
         for name in (name for name, ratio in ratios.items() if ratio is not None):
@@ -185,6 +184,28 @@ def _waiting_blocks(config: RunConfig) -> Found:
         yield "E-CFG-148", ("model", "blocks_to_swap"), what, "blocks_to_swap = 0, or delete adapter.max_norm"
 
 
+def _recorded(config: RunConfig) -> Found:
+    """What a graph plays is the same each time, and all on the device."""
+    if not config.speed.graphs:
+        return
+    adapter, model, optim = config.adapter, config.model, config.optim
+    rate = optim.learning_rate if optim.text_encoder_learning_rate is None else optim.text_encoder_learning_rate
+    words = adapter.targets.text_encoder and any(rate if isinstance(rate, tuple) else (rate,))
+    dice = [
+        name for name in ("dropout", "rank_dropout", "module_dropout") if getattr(adapter, name, 0.0)
+    ] + ["kind"] * (adapter.kind == "dylora")  # fmt: skip
+    found: list[tuple[bool, str, str]] = [
+        (not config.device.name.startswith(("auto", "cuda")), f"{config.device.name} has none", "device.name = cuda"),
+        (model.gradient_checkpointing, "checkpointing looks at dice", "model.gradient_checkpointing = false"),
+        (model.blocks_to_swap > 0, "blocks come and go", "model.blocks_to_swap = 0"),
+        (words, "text encoders are trained", "adapter.targets.text_encoder = false"),
+        (bool(dice), f"adapter.{(dice or [''])[0]} throws dice in each step", "take it out"),
+    ]  # fmt: skip
+    for wrong, why, fix in found:
+        if wrong:
+            yield "E-CFG-160", ("speed", "graphs"), f"no graphs can be recorded: {why}", fix
+
+
 def _stopped_words(config: RunConfig) -> Found:
     """The U-Net must go on learning when the text encoder stops."""
     if config.train.text_encoder_until is not None and not _moves_the_denoiser(config):
@@ -198,7 +219,18 @@ def _moves_the_denoiser(config: RunConfig) -> bool:
     return config.adapter.targets.unet and rate > 0
 
 
+KERNELS = {
+    "flash-3": ("flash_attn_interface", "build it from the folder hopper of FlashAttention's source"),
+    "flash-4": ("flash_attn", "pip install flash-attn-4"),
+}
+"""Kernels of attention that come from packages: what is imported, and how to get it."""
+
+
 def _installed(config: RunConfig) -> Found:
+    attention = config.speed.attention
+    if attention in KERNELS and find_spec(KERNELS[attention][0]) is None:
+        what = f"{attention} comes from a package of its own, FlashAttention, which is not installed"
+        yield "E-CFG-046", ("speed", "attention"), what, f'{KERNELS[attention][1]}, or attention = "auto"'
     if isinstance(config.optim.optimizer, AdamW8bit) and find_spec("bitsandbytes") is None:
         what = "adamw-8bit comes from the package bitsandbytes, which is not installed"
         yield "E-CFG-046", ("optim", "optimizer", "kind"), what, "pip install bitsandbytes"
@@ -273,70 +305,13 @@ def _shown(config: RunConfig) -> Found:
         yield "E-CFG-141", ("objective", "prior_target"), what, fix
 
 
-def _pictures(config: RunConfig) -> Found:
-    sets = config.data.sets
-    if not sets:
-        fix = "add [[data.sets]] with path = 'folder of pictures', or data.sets.0.path=… on the command line"
-        yield "E-CFG-027", ("data", "sets"), "there are no pictures to learn from", fix
-    yield from _metadata(config.data.captions, ("data", "captions"))
-    yield from _masks(config.data.masks, ("data", "masks"))
-    for number, dataset in enumerate(sets):
-        key: Key = ("data", "sets", number)
-        yield from _folder(dataset, (*key, "path"))
-        if dataset.captions:
-            yield from _metadata(dataset.captions, (*key, "captions"))
-        if dataset.masks:
-            yield from _masks(dataset.masks, (*key, "masks"))
-        if dataset in sets[:number]:
-            fix = "delete one, and set repeats = 2 on the other to see it twice as often"
-            yield "E-CFG-028", (*key, "path"), f"{dataset.path} is given twice with the same settings", fix
-    learnt = {_real(each.path) for each in sets if each.role == "train"}
-    for number, dataset in enumerate(sets):
-        if dataset.role == "validation" and _real(dataset.path) in learnt:
-            what = f"{dataset.path} is trained on, so its loss says nothing as validation"
-            yield "E-CFG-028", ("data", "sets", number, "role"), what, "put some pictures into a folder of their own"
-
-
-def _folder(dataset: Dataset, key: Key) -> Found:
-    path = Path(os.path.abspath(dataset.path))
-    if not path.exists():
-        yield "E-CFG-029", key, f"there is no folder {path}", _like(path)
-    elif not path.is_dir():
-        yield "E-CFG-029", key, f"{path} is a file, not a folder", f"path = {shown(str(path.parent))}"
-    elif not os.access(path, os.R_OK | os.X_OK):
-        yield "E-CFG-029", key, f"the folder {path} may not be read by this account", "change its rights"
-
-
-def _metadata(captions: Captions, section: Key) -> Found:
-    if captions.metadata is not None and not captions.metadata.is_file():
-        path = Path(os.path.abspath(captions.metadata))
-        yield "E-CFG-030", (*section, "metadata"), f"there is no file {path}", _like(path, "metadata")
-
-
-def _masks(masks: Masks, section: Key) -> Found:
-    if masks.folder is not None and not masks.folder.is_dir():
-        path = Path(os.path.abspath(masks.folder))
-        yield "E-CFG-091", (*section, "folder"), f"there is no folder {path}", _like(path, "folder")
-
-
-def _like(path: Path, name: str = "path") -> str:
-    """What a missing path was probably meant to be."""
-    try:
-        known = sorted(os.listdir(path.parent))[:10_000]
-    except OSError:
-        above = next((each for each in path.parents if each.is_dir()), path.parent)
-        return f"check the path: {shown(str(above))[1:-1]} exists, what follows does not"
-    near = nearest(path.name, known) if path.name else None
-    return f"{name} = {shown(str(path.parent / near))}" if near else "check the path; the folder above it exists"
-
-
 def _model(config: RunConfig) -> Found:
     if config.model.path in MODEL_NAMES:
         return
     key, path = ("model", "path"), Path(os.path.abspath(config.model.path))
     if not path.exists() and "path" not in hub.given(config.model):
         fix = nearest(path.name, MODEL_NAMES)
-        yield "E-CFG-031", key, f"there is no folder or file {path}", f'path = "{fix}"' if fix else _like(path)
+        yield "E-CFG-031", key, f"there is no folder or file {path}", f'path = "{fix}"' if fix else like(path)
 
 
 def _adapters(config: RunConfig) -> Found:
@@ -348,7 +323,7 @@ def _adapters(config: RunConfig) -> Found:
         given.append((("adapter", "start", "path"), config.adapter.start.path))
     for key, path in given:
         if not Path(os.path.abspath(path)).is_file():
-            yield "E-CFG-038", key, f"there is no adapter file {Path(os.path.abspath(path))}", _like(path)
+            yield "E-CFG-038", key, f"there is no adapter file {Path(os.path.abspath(path))}", like(path)
 
 
 def _output(config: RunConfig) -> Found:
@@ -357,8 +332,8 @@ def _output(config: RunConfig) -> Found:
         yield "E-CFG-032", key, f"{folder} is the top of a disk", 'folder = "runs"'
     masks = [config.data.masks_of(dataset).folder for dataset in config.data.sets]
     for path in (*(dataset.path for dataset in config.data.sets), *(each for each in masks if each)):
-        pictures = _real(path)
-        if pictures in (run := _real(folder), *run.parents) or pictures == _real(run_folder(config)):
+        pictures = real(path)
+        if pictures in (run := real(folder), *run.parents) or pictures == real(run_folder(config)):
             what = f"{folder} is in the picture folder {path}, which is never written to"
             yield "E-CFG-032", key, what, 'choose a folder outside of it: folder = "runs"'
             break
@@ -383,7 +358,3 @@ def _shared(config: RunConfig) -> Found:
     if isinstance(adapter, Glora | Ia3) and adapter.max_norm is not None:
         said = f"the length of an adapter of kind {adapter.kind} depends on all of it"
         yield "E-CFG-172", ("adapter", "max_norm"), what + said, "delete this line"
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from impasto.adapters.config import Adapter, Lora
 from impasto.data.config import Data
-from impasto.engine.config import Device, Guard, Output, Preview, Save, Scores, Train, Validation
+from impasto.engine.config import Device, Guard, Output, Preview, Save, Scores, Speed, Train, Validation
 from impasto.errors import ConfigError
 from impasto.families.config import Model
 from impasto.objectives.config import Objective
@@ -80,6 +80,9 @@ class RunConfig(Section):
     device: Device = Device()
     """What computes."""
 
+    speed: Speed = Speed()
+    """The same in less time."""
+
 
 def load(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a TOML file (or none), lay `section.setting=value` over it and check the whole once.
@@ -139,7 +142,7 @@ def fingerprint(config: RunConfig) -> str:
 
 def base_key(config: RunConfig) -> str:
     """Equal for runs that can share one base: the same model, held in the same way on the same device."""
-    return _hash(config.model_dump(mode="json", include={"model", "device"}))
+    return _hash(config.model_dump(mode="json", include={"model", "device", "speed"}))
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[tuple[str, object, object]]:

@@ -142,6 +142,7 @@ CODES = {
     "E-CFG-047": "options that an optimizer of a library does not take",
     "E-CFG-048": "an optimizer of a library that does not resume to the bit",
     "E-CFG-049": "an optimizer of a library that is not what it is called",
+    "E-CFG-160": "graphs are to be recorded where steps are not alike",
     "E-CFG-159": "advice is silenced that there is not",
     "E-CFG-176": "single text encoders are to be silent, and the base cannot do without one",
     "E-CFG-177": "places are to be cut or scaled, and the base has no table of them",

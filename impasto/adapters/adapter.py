@@ -10,6 +10,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from impasto.adapters.rolls import Dice
 from impasto.adapters.targets import Part, Seat
 
 Joint = Callable[[Tensor, Tensor], Tensor]
@@ -37,8 +38,13 @@ class AdapterLayer(nn.Module, ABC):
     def rolls(self) -> bool:
         """Whether a training visit asks for dice at all."""
 
+    @property
+    def branches(self) -> bool:
+        """Whether dice decide what is computed, and not only with which numbers: then it cannot be compiled."""
+        return False
+
     @abstractmethod
-    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: Dice | None = None) -> Tensor:
         """The layer's new output, given its input `x` and the base's output `y`; dim 0 is the example.
 
         `dice` seeds this layer's dropouts for this visit; None means none (previews, validation).

@@ -12,6 +12,7 @@ from impasto.adapters.adapter import Adapter, AdapterLayer
 from impasto.adapters.config import DyLora
 from impasto.adapters.layers import through
 from impasto.adapters.lora import LoraLayer
+from impasto.adapters.rolls import Dice
 from impasto.adapters.targets import Layer, Seat, Size
 
 
@@ -33,10 +34,16 @@ class DyLoraLayer(LoraLayer):
         """Whether a training visit asks for dice at all."""
         return True
 
-    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: int | None = None) -> Tensor:
+    @property
+    def branches(self) -> bool:
+        """Whether dice decide what is computed, and not only with which numbers."""
+        return True
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: Dice | None = None) -> Tensor:
         if dice is None:
             return super().forward(x, y, base)
         assert isinstance(base, Layer)
+        assert isinstance(dice, int), "what branches is not compiled"
         rank, kept = len(self.lora_down.weight), self.kept(dice)
         low = through(base, x, self.lora_down.weight[:kept])
         up = self.lora_up.weight[:, :kept]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from impasto.adapters.adapter import AdapterLayer
+from impasto.adapters.rolls import Dice, Rolls
 from impasto.adapters.targets import Layer
 
 
@@ -43,34 +43,6 @@ def exact(values: Tensor) -> torch.autocast:
     return torch.autocast(values.device.type, enabled=False)
 
 
-def sits_out(share: float, rolls: torch.Generator) -> bool:
-    """One roll without touching the device's stream: the seed itself is the dice."""
-    return torch.rand((), generator=torch.Generator().manual_seed(rolls.initial_seed())).item() < share
-
-
-class PartOf(int):
-    """The dice of a layer for some examples of a micro-batch, whose others another rank computes: they are to get what
-    they would get among the others."""
-
-    def __new__(cls, seed: int, before: int, share: float) -> PartOf:
-        """`before`: rows of the layer that belong to examples before these; `share`: how much of all rows these are."""
-        made = super().__new__(cls, seed)
-        made.before, made.share = before, share
-        return made
-
-    before: int
-    share: float
-
-
-def rolled(shape: Sequence[int], rolls: torch.Generator, device: torch.device, dice: int) -> Tensor:
-    """Numbers in 0..1 of `shape`, whose dim 0 are the rows of the layer that `dice` are for."""
-    if not isinstance(dice, PartOf):
-        return torch.rand(*shape, generator=rolls, device=device)
-    rows = shape[0]
-    whole = torch.rand(round(rows / dice.share), *shape[1:], generator=rolls, device=device)
-    return whole[dice.before : dice.before + rows]
-
-
 class Change(AdapterLayer):
     """A kind that adds something to the layer's output: y + change, with dropouts."""
 
@@ -84,15 +56,20 @@ class Change(AdapterLayer):
         """Whether a training visit asks for dice at all."""
         return bool(self.rank_dropout or self.module_dropout)
 
-    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: int | None = None) -> Tensor:
+    @property
+    def branches(self) -> bool:
+        """Whether dice decide what is computed, and not only with which numbers."""
+        return bool(self.module_dropout)
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: Dice | None = None) -> Tensor:
         assert isinstance(base, Layer)
-        rolls = None if dice is None or not self.rolls else torch.Generator(x.device).manual_seed(dice)
-        if rolls and self.module_dropout and sits_out(self.module_dropout, rolls):
+        rolls = None if dice is None or not self.rolls else Rolls(dice, x.device)
+        if rolls and self.module_dropout and rolls.sits_out(self.module_dropout):
             return y
         change = self.change(x, y, base)
         if rolls and dice is not None and self.rank_dropout:
             shape = (len(y), *(1,) * (y.ndim - 2), y.shape[-1]) if isinstance(base, nn.Linear) else (*y.shape[:2], 1, 1)
-            keep = rolled(shape, rolls, y.device, dice) >= self.rank_dropout
+            keep = rolls.rand(shape) >= self.rank_dropout
             change = change * keep / (1 - self.rank_dropout)
         return y + change.to(y.dtype)
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from impasto.adapters import dora, products
 from impasto.adapters.adapter import AdapterLayer, Joint, filled, share
 from impasto.adapters.config import Lora
-from impasto.adapters.layers import exact, rolled, sits_out
+from impasto.adapters.layers import exact
+from impasto.adapters.rolls import Dice, Rolls
 from impasto.adapters.targets import Layer, Seat, Size
 
 
@@ -47,18 +48,23 @@ class LoraLayer(AdapterLayer):
         """Whether a training visit asks for dice at all."""
         return bool(self.dropout or self.rank_dropout or self.module_dropout)
 
-    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: int | None = None) -> Tensor:
+    @property
+    def branches(self) -> bool:
+        """Whether dice decide what is computed, and not only with which numbers."""
+        return bool(self.module_dropout)
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: Dice | None = None) -> Tensor:
         if dice is None or not self.rolls:
             return self._joined(y, self.lora_up(self.lora_down(x)), self.scale, base)
-        rolls = torch.Generator(x.device).manual_seed(dice)
-        if self.module_dropout and sits_out(self.module_dropout, rolls):
+        rolls = Rolls(dice, x.device)
+        if self.module_dropout and rolls.sits_out(self.module_dropout):
             return y
         low, scale = self.lora_down(x), self.scale  # [N, ..., rank] or [N, rank, H, W]
         if self.dropout:
-            keep = rolled(low.shape, rolls, low.device, dice) >= self.dropout
+            keep = rolls.rand(low.shape) >= self.dropout
             low = low * keep / (1 - self.dropout)
         if self.rank_dropout:
-            low = low * _rank_mask(low, self.rank_dropout, rolls, dice)
+            low = low * _rank_mask(low, self.rank_dropout, rolls)
             scale = scale / (1 - self.rank_dropout)
         return self._joined(y, self.lora_up(low), scale, base)
 
@@ -132,12 +138,12 @@ def _pair(value: tuple[int, ...]) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def _rank_mask(low: Tensor, share: float, rolls: torch.Generator, dice: int) -> Tensor:
+def _rank_mask(low: Tensor, share: float, rolls: Rolls) -> Tensor:
     """[N, rank] of ones and zeros, shaped to broadcast over tokens or places."""
     rank_dim = 1 if low.ndim == 4 else low.ndim - 1
     shape = [1] * low.ndim
     shape[0], shape[rank_dim] = low.shape[0], low.shape[rank_dim]
-    return (rolled(shape, rolls, low.device, dice) >= share).to(low.dtype)
+    return (rolls.rand(shape) >= share).to(low.dtype)
 
 
 def fresh(config: Lora, seat: Seat, generator: torch.Generator) -> LoraLayer:

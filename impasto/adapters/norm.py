@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from impasto.adapters.adapter import AdapterLayer, filled, whole_length
+from impasto.adapters.rolls import Dice
 from impasto.adapters.targets import Norm
 
 
@@ -25,7 +26,7 @@ class NormLayer(AdapterLayer):
         """Whether a training visit asks for dice at all."""
         return False
 
-    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module, dice: Dice | None = None) -> Tensor:
         assert isinstance(base, Norm)
         if isinstance(base, nn.LayerNorm):
             plain, places = F.layer_norm(x, base.normalized_shape, eps=base.eps), self.w_norm.shape

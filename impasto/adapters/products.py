@@ -30,7 +30,8 @@ def joint(
     Of a 1x1 convolution, rows are [K * N, I, H, W] and factors have two more sides of 1. Ranks may differ: smaller ones
     are filled up with zeros, which add nothing and learn nothing.
     """
-    together = _side_by_side(downs), _side_by_side(ups)
+    tracing = torch.compiler.is_compiling()  # then nothing lies anywhere, and a graph keeps to autograd's ways
+    together = (None, None) if tracing else (_side_by_side(downs), _side_by_side(ups))
     known: dict[tuple[float, ...], Scale] = {}
 
     def joined(x: Tensor, y: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ def joint(
         if now not in known:
             known[now] = _scale(now, y.device)
         down, up = together
-        if down is None or up is None or torch.compiler.is_compiling():  # a graph keeps to autograd's ways
+        if down is None or up is None or torch.compiler.is_compiling():
             return added(y, x, _stacked(downs, 0), _stacked(ups, 1), known[now])
         factor = down.values
         if (down.learns or up.learns) and not (x.requires_grad or y.requires_grad):

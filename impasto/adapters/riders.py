@@ -6,7 +6,7 @@ hook at a layer gives those rows to the adapter's layer there and leaves all oth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from impasto import dice
 from impasto.adapters.adapter import Adapter, AdapterLayer, Joint
-from impasto.adapters.layers import PartOf
+from impasto.adapters.rolls import Dice, PartOf
 from impasto.adapters.targets import Target
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]
@@ -37,6 +37,21 @@ class Route:
 
     of: int | None = None
     """And how many there are in all."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other ranks compute some of the examples."""
+        return self.of not in (None, self.stop - self.start)
+
+    def dice_of(self, layer: AdapterLayer, name: str, rows: int) -> Dice | None:
+        """What seeds the layer on the target `name`, which has `rows` rows."""
+        if self.dice is None or not layer.rolls:
+            return None
+        seed = dice.seed("layer", self.dice, "" if layer.together else name)
+        if self.of is None or not self.shared:
+            return seed
+        own = self.stop - self.start
+        return PartOf(seed, self.before * rows // own, own / self.of)
 
 
 @dataclass(frozen=True)
@@ -99,35 +114,28 @@ class Riders:
         finally:
             self._routes, self._company = (), None
 
+    @property
+    def routes(self) -> Sequence[Route]:
+        """Where rows go now; empty out of `routed`."""
+        return self._routes
+
+    def seated(self, name: str) -> Mapping[Adapter, AdapterLayer]:
+        """The layers that ride on a target, by their adapters."""
+        return self._seats.get(name, {})
+
     def silent(self) -> set[str]:
         """Mounted targets whose hook never ran: layers reached without a call, which an adapter cannot reach."""
         return set(self._silent)
 
     def _hook(self, name: str) -> Hook:
-        def ride(module: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor | None:
+        def on(module: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor | None:
             self._silent.discard(name)
             if not self._routes:
                 return None
-            return self._ride(name, module, args[0], y)
+            joint = self._joint(name, module) if len(self._routes) > 1 else None
+            return ride(self._routes, self._seats[name], name, module, args[0], y, joint)
 
-        return ride
-
-    def _ride(self, name: str, base: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        routes, seats = self._routes, self._seats[name]
-        each, rest = divmod(x.shape[0], routes[-1].stop)
-        assert rest == 0, f"dim 0 of {name} is not the example: {x.shape[0]} rows for {routes[-1].stop} examples"
-        if len(routes) == 1:
-            return _own(routes[0], seats, name, base, x, y)
-        if (joint := self._joint(name, base)) is not None:
-            return joint(x, y)
-        sizes = [(route.stop - route.start) * each for route in routes]
-        xs, ys = (
-            torch.split(x, sizes),
-            torch.split(y, sizes),
-        )  # as slices, each would fill a whole batch of zeros on the way back
-        return torch.cat(
-            [_own(route, seats, name, base, *own) for route, own in zip(routes, zip(xs, ys, strict=True), strict=True)]
-        )
+        return on
 
     def _met(self, routes: Sequence[Route]) -> _Company | None:
         """Who shares the rows evenly; None where shares differ. Neighbouring rows of one adapter are one share."""
@@ -152,14 +160,31 @@ class Riders:
         return company.joints[name]
 
 
-def _own(route: Route, seats: dict[Adapter, AdapterLayer], name: str, base: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def ride(
+    routes: Sequence[Route], seats: Mapping[Adapter, AdapterLayer], name: str, base: nn.Module, x: Tensor, y: Tensor,
+    joint: Joint | None,
+) -> Tensor:  # fmt: skip
+    """What `routes` make of a base's output `y` to `x`, with the layers in `seats`, or with all of them together."""
+    each, rest = divmod(x.shape[0], routes[-1].stop)
+    assert rest == 0, f"dim 0 of {name} is not the example: {x.shape[0]} rows for {routes[-1].stop} examples"
+    if len(routes) == 1:
+        return _own(routes[0], seats, name, base, x, y)
+    if joint is not None:
+        return joint(x, y)
+    sizes = [(route.stop - route.start) * each for route in routes]
+    xs, ys = (
+        torch.split(x, sizes),
+        torch.split(y, sizes),
+    )  # as slices, each would fill a whole batch of zeros on the way back
+    return torch.cat(
+        [_own(route, seats, name, base, *own) for route, own in zip(routes, zip(xs, ys, strict=True), strict=True)]
+    )
+
+
+def _own(
+    route: Route, seats: Mapping[Adapter, AdapterLayer], name: str, base: nn.Module, x: Tensor, y: Tensor
+) -> Tensor:
     layer = seats.get(route.adapter)
     if layer is None:
         return y
-    if route.dice is None or not layer.rolls:
-        return layer.forward(x, y, base)
-    seed = dice.seed("layer", route.dice, "" if layer.together else name)
-    own = route.stop - route.start
-    if route.of in (None, own):
-        return layer.forward(x, y, base, seed)
-    return layer.forward(x, y, base, PartOf(seed, route.before * len(x) // own, own / route.of))
+    return layer.forward(x, y, base, route.dice_of(layer, name, len(x)))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclopts import App
 
 from impasto.cli.text import columns
 from impasto.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from impasto.bench.figures import Report
 
 app = App(name="bench", help="Measure how fast training is on this machine, in turns with others, and compare.")
 
@@ -172,6 +176,60 @@ def fleet(
 
 
 @app.command
+def card(
+    *, bases: str = "sd15,sdxl,flux-512,flux-1024", rounds: int = 20, rank: int = 16, members: str = "1,4,8,16",
+    largest: int = 64, no_compile: bool = False, backend: str = "inductor", precision: str = "auto",
+    checkpointing: bool = False, peak: float = 0.0, threads: int = 0, device: str = "auto",
+    out: Path = Path("bench-card.json"),
+) -> None:  # fmt: skip
+    """What a GPU makes of denoisers of published sizes with random numbers: alone, compiled, many members at once, each
+    beside the plain loop of diffusers and peft.
+
+    Parameters
+    ----------
+    bases
+        Which: sd15 (at 512 pixels), sdxl (1024), flux-512, flux-1024; medium (256) suits a processor, small and
+        small-flux are for a try.
+    rounds
+        Steps of each that count.
+    rank
+        Of the adapter on the layers of attention.
+    members
+        How many at once, as 1,4,8.
+    largest
+        The largest batch that is tried beside a batch of 1.
+    no_compile
+        Leave the compiled ones out.
+    backend
+        What compiles: inductor, aot_eager, eager.
+    precision
+        fp32, bf16, fp16 or auto.
+    checkpointing
+        Compute parts of the forward pass twice, in all of them.
+    peak
+        What the maker promises, in TFLOP/s. If 0: the share is that of the best product measured here.
+    threads
+        Of the processor; 0: as many as a run takes.
+    device
+        What computes.
+    out
+        The JSON file to write.
+    """
+    from impasto.bench import card as bench
+    from impasto.families.bare import SIZES
+
+    chosen = tuple(each.strip() for each in bases.split(","))
+    if strange := [each for each in chosen if each not in SIZES]:
+        what, fix = f"{strange[0]!r} is no base to measure with", f"--bases {','.join(SIZES)}"
+        raise ConfigError(Problem("E-CLI-001", what, "--bases", fix))
+    asked = bench.Asked(
+        bases=chosen, rounds=rounds, rank=rank, members=_counts(members), largest=largest, compiled=not no_compile,
+        backend=backend, precision=precision, checkpointing=checkpointing, peak=peak, threads=threads, device=device,
+    )  # fmt: skip
+    _measure(lambda _: bench.measured(asked), out, None, bench.compared)
+
+
+@app.command
 def save(
     *, rounds: int = 10, rank: int = 16, base: str = "pocket", threads: int = 0, device: str = "auto",
     out: Path = Path("bench-save.json"), work: Path | None = None,
@@ -257,7 +315,9 @@ def compare(before: Path, after: Path, *, page: Path | None = None) -> None:
         print(f"wrote {page}")
 
 
-def _measure(measure: Measure, out: Path, work: Path | None) -> None:
+def _measure(
+    measure: Measure, out: Path, work: Path | None, more: Callable[[Report], list[str]] = lambda _: []
+) -> None:
     from impasto.bench.figures import Report, write
 
     with tempfile.TemporaryDirectory(prefix="impasto-bench-") as temporary:
@@ -269,8 +329,8 @@ def _measure(measure: Measure, out: Path, work: Path | None) -> None:
     print(f"{facts.processor}, {facts.threads} threads, {facts.device}{load}; torch {facts.libraries['torch']}")
     table = [[f.name, f"{f.median:.4g}", f.unit, f"{f.noise:.1%}", str(len(f.values))] for f in found.figures]
     print(columns(["figure", "median", "unit", "spread", "times"], table))
-    for note in found.notes:
-        print(note)
+    for line in (*more(found), *found.notes):
+        print(line)
     print(f"wrote {out}")
 
 

@@ -57,6 +57,7 @@ def model(made: Exported, config: RunConfig) -> None:
         made.put("blocks_to_swap", round(waiting / 1.5) if made.base == "flux" else waiting, 0)
     elif base.blocks_to_swap:
         made.lose("model.blocks_to_swap")
+    _compiled(made, config)
     if base.merged:
         made.put("base_weights", [str(each.path) for each in base.merged])
         made.put("base_weights_multiplier", [each.weight for each in base.merged])
@@ -77,6 +78,20 @@ def _sd3(made: Exported, config: RunConfig) -> None:
         made.put(name, chance, 0.0)
     made.put("pos_emb_random_crop_rate", config.objective.places.anywhere, 0.0)
     made.put("enable_scaled_pos_embed", config.objective.places.scaled, False)
+
+
+def _compiled(made: Exported, config: RunConfig) -> None:
+    speed = config.speed
+    if speed.attention != "auto":
+        made.lose("speed.attention")
+    if speed.graphs:
+        made.lose("speed.graphs")
+    if speed.compile == "off":
+        return
+    made.put("torch_compile", True)
+    made.put("dynamo_backend", speed.backend, "inductor")
+    if speed.autotune:
+        made.lose("speed.autotune")
 
 
 def run(made: Exported, config: RunConfig) -> None:

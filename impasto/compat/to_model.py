@@ -9,6 +9,8 @@ SPLIT = 18
 
 SILENCE = {"clip_l_dropout_rate": "clip_l", "clip_g_dropout_rate": "clip_g", "t5_dropout_rate": "t5"}
 PLACES = ("pos_emb_random_crop_rate", "enable_scaled_pos_embed")
+COMPILERS = ("inductor", "aot_eager", "eager")
+
 PRECISIONS = {"fp16": "fp16", "bf16": "bf16", "no": "fp32", "float": "fp32", "fp32": "fp32"}
 
 
@@ -41,6 +43,7 @@ def model(desk: Desk) -> None:
             if desk.peek(name):
                 desk.lost(name, "it is for Stable Diffusion 3")
     _precision(desk)
+    _compiled(desk)
     _encoders(desk)
     _words(desk)
 
@@ -103,6 +106,33 @@ def _length(desk: Desk) -> None:
         desk.put("t5xxl_max_token_length", ("model.t5_tokens", length), plain=True)
     else:
         desk.lost("t5xxl_max_token_length", "between 16 and 512 tokens are read")
+
+
+def _compiled(desk: Desk) -> None:
+    """The script's own option, or the launcher's."""
+    asked = desk.flag("torch_compile")
+    if asked:
+        desk.put("torch_compile", ("speed.compile", "blocks"), why="its blocks, for fixed shapes")
+    own, launched = desk.text("dynamo_backend"), desk.text("launch.dynamo_backend")
+    if own and not asked:
+        desk.same("dynamo_backend", "not read there either without torch_compile")
+    elif own:
+        _compiler(desk, "dynamo_backend", own)
+    if launched and launched.casefold() == "no":
+        desk.same("launch.dynamo_backend", "as by default")
+    elif launched and asked:
+        desk.same("launch.dynamo_backend", "torch_compile says so already")
+    elif launched:
+        desk.set("speed.compile", "blocks", "as the launcher was told")
+        _compiler(desk, "launch.dynamo_backend", launched)
+
+
+def _compiler(desk: Desk, name: str, told: str) -> None:
+    kind = told.casefold()
+    if kind in COMPILERS:
+        desk.put(name, ("speed.backend", kind))
+    else:
+        desk.put(name, ("speed.backend", "inductor"), why="what torch itself compiles with is used")
 
 
 def _precision(desk: Desk) -> None:

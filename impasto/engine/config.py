@@ -295,6 +295,40 @@ class Device(Section):
     while it computes (FSDP2). Slower; for a base that one GPU does not hold. Needs `save.proof = "off"`."""
 
 
+Attention = Literal["auto", "flash", "flash-3", "flash-4", "efficient", "cudnn", "math"]
+
+
+class Speed(Section):
+    """The same training in less time: the numbers are the same but for rounding."""
+
+    attention: Attention = "auto"
+    """Which of PyTorch's kernels computes attention. `auto`: the fastest that it has for the case. `flash`, `efficient`
+    (what xformers is) and `cudnn` come with PyTorch for NVIDIA's GPUs; `flash-3` and `flash-4` are packages of their
+    own, for Hopper GPUs and later; `math` is the plain formula, slow and large, for comparing. What the chosen one
+    cannot do is done by another."""
+
+    compile: Literal["off", "blocks"] = "off"
+    """`blocks`: the denoiser's blocks are compiled by torch.compile at the start, for the shapes of micro-batches that
+    come most often. That takes minutes once, less when torch remembers it, and pays in long runs on a GPU; on a
+    processor it rarely does. Where it fails, the run says so and goes on uncompiled."""
+
+    backend: Literal["inductor", "aot_eager", "eager"] = "inductor"
+    """What compiles. `inductor` makes faster code and needs a C++ compiler (on a GPU Triton); the other two make
+    nothing faster and are for finding out what fails."""
+
+    autotune: bool = False
+    """Let the compiler try several kernels for each product and keep the fastest: a longer start."""
+
+    graphs: bool = False
+    """Record both passes of the denoiser as CUDA graphs and play them from then on: for NVIDIA's GPUs, where small
+    bases wait for the host. With the text encoder at rest, without dropouts, gradient checkpointing and waiting blocks.
+    Each shape takes memory of its own."""
+
+    shapes: PositiveInt = 4
+    """Shapes of micro-batches (bucket and number of pictures) that are compiled or recorded at most, those that come
+    most often. Each takes as long as the first; all other micro-batches run as they are, with the same result."""
+
+
 def word(trigger: str) -> re.Pattern[str]:
     """Finds the trigger in a text, as a word of its own, however it is written."""
     return re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)

@@ -14,7 +14,7 @@ from impasto import optim
 from impasto.config import RunConfig
 from impasto.data.feed import Feed
 from impasto.data.loader import Loader
-from impasto.engine import device, loading, prepare, sharing
+from impasto.engine import attention, device, loading, prepare, sharing
 from impasto.engine.member import Member
 from impasto.engine.packing import Part
 from impasto.engine.sharing import Given, Share
@@ -97,6 +97,7 @@ class _Fleet:
         for number, share in shares.items():
             self._admit(number, share, trainer, sharing.take(self._world), held)
         loading.rest(configs[0], trainer)
+        held.enter_context(attention.chosen(configs[0].speed.attention, compute.device, compute.dtype))
         if trainer.company is not None:
             number, member = next(iter(self._members.items()))
             batch = shares[number].step(member.step)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -47,10 +47,21 @@ class Part:
         return tuple(self.noised.x.shape[1:]), cond
 
 
-def packs(parts: Sequence[Part], rows: int) -> list[list[Part]]:
+class Sized(Protocol):
+    """A part, or what will be one."""
+
+    @property
+    def rows(self) -> int: ...
+    def shape(self) -> tuple[object, ...]: ...
+
+
+P = TypeVar("P", bound=Sized)
+
+
+def packs(parts: Sequence[P], rows: int) -> list[list[P]]:
     """Parts of equal shape together, in order, up to `rows` examples a pack (0: no limit); a part is never split."""
-    filling: dict[tuple[object, ...], list[Part]] = {}
-    done: list[list[Part]] = []
+    filling: dict[tuple[object, ...], list[P]] = {}
+    done: list[list[P]] = []
     for part in parts:
         pack = filling.get(part.shape())
         if pack is None or (rows and sum(each.rows for each in pack) + part.rows > rows):

@@ -19,7 +19,8 @@ from impasto import adapters, events, families, optim
 from impasto.checks import check, check_base, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
-from impasto.engine import device, loading, opening, pick, prepare, ranks, scored, sharing, validate
+from impasto.engine import attention, device, loading, opening, pick, prepare, ranks, scored, sharing, validate, warming
+from impasto.engine.config import Speed
 from impasto.engine.following import follow
 from impasto.engine.leading import Lead
 from impasto.engine.ledger import Ledger
@@ -198,7 +199,21 @@ class Fleet:
         if self._lead is not None:
             self._lead.admitted(self._sessions)
         loading.rest(config, trainer)
+        held.enter_context(attention.chosen(config.speed.attention, compute.device, compute.dtype))
+        speed = self._speed(config.speed)
+        if speed.compile != "off":
+            held.enter_context(warming.keeping(self._store.root / "compiled"))
+        self._warming = warming.Warming(trainer, speed)
         return trainer, Witness(card, config.model, compute)
+
+    def _speed(self, asked: Speed) -> Speed:
+        """What of it several ranks can do: their blocks are not compiled, and nothing is recorded."""
+        if self._lead is None or (asked.compile == "off" and not asked.graphs):
+            return asked
+        for session in self._sessions:
+            text = "several ranks share the steps, so nothing is compiled or recorded"
+            session.tell(events.Warned(code="W-CMP-003", text=text))
+        return asked.model_copy(update={"compile": "off", "graphs": False})
 
     def _admit(self, session: Session, trainer: Trainer, total: int, held: ExitStack) -> None:
         """Make a run's member, as it was when it was last saved, and let it ride."""
@@ -251,6 +266,7 @@ class Fleet:
             self._judge(trainer, poll)
             while self._sessions:
                 poll()
+                self._warming.warm(self._sessions, poll)
                 if self._lead is not None:
                     self._lead.step(self._sessions)
                 for failed, error in trainer.step().items():

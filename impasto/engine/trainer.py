@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -11,14 +12,16 @@ from torch import Tensor
 
 from impasto import dice
 from impasto.adapters.riders import Riders
-from impasto.data.batch import Batch
+from impasto.data.batch import Batch, Conditioning
 from impasto.engine.device import Compute
 from impasto.engine.joining import joined
 from impasto.engine.member import Look, Member
 from impasto.engine.packing import Part, join, lay_out, packs
 from impasto.engine.prior import with_answers
+from impasto.engine.regions import Regions
 from impasto.engine.sharding import Company
 from impasto.engine.spent import Stopwatch
+from impasto.engine.tapes import Recorder, Tape
 from impasto.engine.world import World
 from impasto.errors import ModelFileError, OutOfMemory, Problem, UserError
 from impasto.families.family import Family
@@ -40,6 +43,15 @@ class Trainer:
         self.watch = Stopwatch(compute.device)
         self.rows = rows
         """Examples in a forward pass, at most; 0: no limit."""
+        self.regions: Regions | None = None
+        """What of the denoiser is compiled."""
+
+        self.compiled: set[Shape] = set()
+        """The packs that it is compiled for."""
+
+        self.tapes: dict[Shape, Tape] = {}
+        """The packs whose passes are recorded, of parameters that lie where they lay then."""
+
         self._checked = False
         self._settled: tuple[object, ...] = ()
         self._memory: int | None = None
@@ -56,11 +68,13 @@ class Trainer:
         """Let `member` train from the next step on."""
         self.riders.mount(member.adapter)
         self.members.append(member)
+        self._other_company()
 
     def remove(self, member: Member) -> None:
         """`member` is finished or has failed; the others go on as if it had never been here."""
         self.members.remove(member)
         self.riders.dismount(member.adapter)
+        self._other_company()
 
     @property
     def memory(self) -> int:
@@ -85,8 +99,12 @@ class Trainer:
                 break
             except torch.OutOfMemoryError as error:
                 self.rows = _fewer(parts, self.rows, error, shared=self.company is not None)
-            for member in self.members:  # out of the except block, where the traceback still holds the memory
-                member.optimizer.zero_grad()
+                self.tapes.clear()  # they hold memory, and packs will be others
+            except RuntimeError as error:
+                if self.regions is None or self.regions.failure is not None or self.company is not None:
+                    raise
+                self.regions.give_up(error)  # whatever it was: once more, as it would have been without
+            self.forget()  # out of the except block, where the traceback still holds the memory
         if parts:
             self._every_target_fired()
         with self.watch.at("update"):
@@ -95,6 +113,60 @@ class Trainer:
             for member, loss in losses.items():
                 member.update(loss, looks[member])
         return failed
+
+    def look(self, parts: Sequence[Part]) -> None:
+        """A forward pass of a step as it is without anything compiled, once: every adapted layer must be reached."""
+        if self._checked:
+            return
+        with torch.no_grad(), self.compute.autocast():
+            for pack in packs(parts, self.rows):
+                with self.riders.routed(lay_out(pack)):
+                    self.family.predict(*join(pack))
+        self._every_target_fired()
+
+    def rehearse(self, pack: Sequence[Part]) -> bool:
+        """Both passes of a pack and no step, compiled from here on: its graphs are made then."""
+        self._settle()
+        self.compiled.add(shape_of(pack))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch warns of what it does itself to find out what is computed
+                self._pack(pack)
+        finally:
+            self.forget()
+        return True
+
+    def record(self, pack: Sequence[Part], recorder: Recorder) -> bool:
+        """Both passes of a pack and no step, recorded for all packs like it. False where dice are thrown in it, or
+        where it has a text encoder: these are not the same each time."""
+        cond = pack[0].batch.cond
+        if "states" not in cond or any(layer.rolls for part in pack for _, layer in part.member.adapter.items()):
+            return False
+        self._settle()  # a tape holds for where parameters lie
+        try:
+            with self.riders.routed(lay_out(pack)), self._as_compiled(pack):
+                self.tapes[taped(pack)] = Tape(self._predict, *join(pack), recorder)
+        finally:
+            self.forget()
+        return True
+
+    def _predict(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        with self.compute.autocast():
+            return self.family.predict(x, t, cond)
+
+    def forget(self) -> None:
+        """No gradient is there."""
+        for member in self.members:
+            member.optimizer.zero_grad()
+
+    def _other_company(self) -> None:
+        self.compiled.clear()
+        self.tapes.clear()
+        if self.regions is not None:
+            self.regions.forget()
+
+    def _as_compiled(self, pack: Sequence[Part]) -> AbstractContextManager[None]:
+        return self.regions.on() if self.regions is not None and shape_of(pack) in self.compiled else nullcontext()
 
     def _settle(self) -> None:
         """Whoever trains now lies side by side with those like it, and acts together with them."""
@@ -131,10 +203,12 @@ class Trainer:
         routes = lay_out(pack)
         x, t, cond = join(pack)
         pack = with_answers(pack, self.family, self.compute, x, t, cond)  # before anybody rides
-        with self.riders.routed(routes):  # held through backward: checkpointed blocks run again there
+        # held through backward: checkpointed blocks run again there
+        with self.riders.routed(routes), self._as_compiled(pack):
+            tape = self.tapes.get(taped(pack)) if self.tapes else None
+            predict = self._predict if tape is None else tape.predict
             with self.watch.at("forward"):
-                with self.compute.autocast():
-                    predicted = self.family.predict(x, t, cond)  # the frozen base, once, for everybody
+                predicted = predict(x, t, cond)  # the frozen base, once, for everybody
                 each = [
                     part.member.objective.loss(
                         predicted[route.start : route.stop], part.noised, part.batch.weight, part.batch.mask
@@ -146,6 +220,8 @@ class Trainer:
                 whole = (losses * scales).sum()
             with self.watch.at("backward"):
                 whole.backward()  # type: ignore[no-untyped-call]
+                if tape is not None and predicted.grad is not None:
+                    tape.learn(predicted.grad)
         return [some.detach() for some in each]
 
     def _every_target_fired(self) -> None:
@@ -164,12 +240,29 @@ class Trainer:
             )
 
 
+Shape = tuple[object, ...]
+
+
+def shape_of(pack: Sequence[Part]) -> Shape:
+    """Equal for packs that the same graphs serve: the same rows of the same members, in the same shape."""
+    return (pack[0].shape(), *((part.member, part.rows) for part in pack))
+
+
+def taped(pack: Sequence[Part]) -> Shape:
+    """The same, and where the members' parameters and gradients lie: a tape reads and writes there and nowhere else."""
+    members = dict.fromkeys(part.member for part in pack)
+    firsts = (
+        group.parameters[0] for member in members for group in member.flat.groups.values()
+    )  # the rest lies behind
+    found = ((each.data_ptr(), None if each.grad is None else each.grad.data_ptr()) for each in firsts)
+    return (shape_of(pack), *found)
+
+
 def draw(member: Member) -> list[Part]:
     """The member's next micro-batches, noised by its own dice."""
     batches, turn = member.next_batches(), member.turn()
     if turn is None:
-        rows = sum(len(batch.keys) for batch in batches)
-        return [_part(member, batch, at, len(batch.keys) / rows) for at, batch in enumerate(batches)]
+        return noised(member, batches)
     return [
         replace(
             _part(member, batch, piece.at, 0.0 if piece.idle else len(batch.keys) / turn.rows),
@@ -177,6 +270,12 @@ def draw(member: Member) -> list[Part]:
         )
         for batch, piece in zip(batches, turn.pieces, strict=True)
     ]  # fmt: skip
+
+
+def noised(member: Member, batches: Sequence[Batch]) -> list[Part]:
+    """Micro-batches of one step, noised by the member's own dice."""
+    rows = sum(len(batch.keys) for batch in batches)
+    return [_part(member, batch, at, len(batch.keys) / rows) for at, batch in enumerate(batches)]
 
 
 def _part(member: Member, batch: Batch, at: int, share: float) -> Part:

@@ -70,3 +70,16 @@ def flux_blocks(transformer: Any) -> Number:
         return None
 
     return number
+
+
+REPEATED = frozenset({"BasicTransformerBlock", "ResnetBlock2D"})
+"""What a U-Net is made of, as diffusers names it."""
+
+
+def repeated(denoiser: Any) -> list[Any]:
+    """The blocks that a denoiser is made of, many of them alike, in its own order: those of a transformer, or the
+    ResNets and transformer blocks of a U-Net."""
+    stages = ("transformer_blocks", "single_transformer_blocks")
+    if found := [block for stage in stages for block in getattr(denoiser, stage, ())]:
+        return found
+    return [each for each in denoiser.modules() if type(each).__name__ in REPEATED]

@@ -103,5 +103,6 @@ def _attended(said: Conditioning, tokens: int) -> dict[str, Any] | None:
 
 def _places(height: int, width: int, device: torch.device) -> Tensor:
     """[height * width, 3]: nothing, row and column of each token."""
-    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack([torch.zeros_like(row), row, column], dim=2).flatten(0, 1).float().to(device)
+    sides = (torch.arange(side, device=device) for side in (height, width))
+    row, column = torch.meshgrid(*sides, indexing="ij")
+    return torch.stack([torch.zeros_like(row), row, column], dim=2).flatten(0, 1).float()

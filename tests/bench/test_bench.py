@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from impasto.bench import compare, feeding, figures, fleets, ours, roofline, saving, scan, start, step
+from impasto.bench import card, compare, feeding, figures, fleets, ours, roofline, saving, scan, start, step
 from impasto.bench.clock import Clock
 from impasto.bench.figures import Figure, Report
 from impasto.cli.main import run
 from impasto.errors import ConfigError
-from impasto.families import detect, medium
+from impasto.families import bare, detect, medium
 from impasto.families.config import Model
 from impasto.store import Store
 
@@ -68,6 +68,38 @@ def test_what_is_computed_is_counted_apart() -> None:
 def test_the_base_made_for_measuring_is_of_the_size_that_is_told(tmp_path: Path) -> None:
     card = detect.look(Model(path=str(medium.write(tmp_path / "base", channels=(32, 32, 32, 32)))))
     assert (card.resolution, card.factor, card.channels) == (256, 8, 4)
+
+
+def test_a_card_is_measured_with_each_way_beside_the_plain_loop() -> None:
+    asked = card.Asked(
+        bases=("small-flux",), rounds=2, rank=2, members=(1,), largest=1, backend="eager", precision="fp32",
+        threads=1, device="cpu",
+    )  # fmt: skip
+    found = card.measured(asked)
+    ways = [f"batch 1, {who}" for who in ("diffusers and peft", "impasto", "impasto compiled")]
+    for way in ways:
+        steps = found[f"small-flux, {way}: steps"]
+        assert len(steps.values) == 2
+        assert 0 < found[f"small-flux, {way}: share of the peak"].median < 100
+        assert found[f"small-flux, {way}: memory"].median > 0
+    assert [line.partition(":")[0] for line in card.compared(found)] == [f"small-flux, {way}" for way in ways[1:]]
+    assert found.notes == []
+
+
+def test_the_largest_batch_that_fits_and_members_at_once_are_measured_too() -> None:
+    asked = card.Asked(bases=("small",), rounds=1, rank=2, members=(1, 2), largest=2, compiled=False, device="cpu")
+    found = card.measured(asked)
+    names = [each.name for each in found.figures]
+    assert "small, batch 2, impasto: steps" in names
+    assert "small, batch 4, impasto: steps" not in names
+    two = found["small, 2 members: pictures"].values
+    assert two == pytest.approx([2 * each for each in found["small, 2 members: steps"].values])
+
+
+@pytest.mark.parametrize(("name", "billions"), [("sd15", 0.86), ("sdxl", 2.57), ("flux-1024", 11.9)])
+def test_denoisers_to_measure_with_are_as_large_as_published(name: str, billions: float) -> None:
+    numbers = sum(each.numel() for each in bare.outline(bare.SIZES[name]).parameters())
+    assert numbers / 1e9 == pytest.approx(billions, rel=0.01)
 
 
 def test_pictures_are_read_scanned_and_saved(tiny_base: Path, tmp_path: Path) -> None:

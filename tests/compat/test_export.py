@@ -150,6 +150,7 @@ def _config(seed: int) -> RunConfig:
                               "folder": "logs", "project": "loras", "name": "third"}, {"to": ["wandb"]}]),
         "output": {"folder": "out", **_some(dice, tags=lambda: ["cat", "pet"], license=lambda: "CC0",
                                             description=lambda: "x", preprocessor=lambda: "by hand")},
+        "speed": dice.choice([{}, {"compile": "blocks"}, {"compile": "blocks", "backend": "aot_eager"}]),
     }  # fmt: skip
     return RunConfig.model_validate(values)
 

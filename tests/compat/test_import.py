@@ -411,3 +411,22 @@ def test_several_gpus_share_the_step_that_had_a_batch_for_each() -> None:
     assert outcome == "same"
     assert "--nproc 4" in reason
     assert not _line("--deepspeed", "--zero_stage", "2").config.device.shard_base
+
+
+@pytest.mark.parametrize(
+    ("words", "compile", "backend"),
+    [
+        (["--torch_compile"], "blocks", "inductor"),
+        (["--torch_compile", "--dynamo_backend", "aot_eager"], "blocks", "aot_eager"),
+        (["--torch_compile", "--dynamo_backend", "cudagraphs"], "blocks", "inductor"),
+        (["--dynamo_backend", "eager"], "off", "inductor"),
+    ],
+)
+def test_compiling_is_carried_over_with_what_compiles(words: list[str], compile: str, backend: str) -> None:
+    speed = _line("--pretrained_model_name_or_path", "x.safetensors", *words).config.speed
+    assert (speed.compile, speed.backend) == (compile, backend)
+
+
+def test_the_launcher_can_ask_for_compiling_too() -> None:
+    assert _gui(dynamo_backend="inductor").config.speed.compile == "blocks"
+    assert _gui(dynamo_backend="no").config.speed.compile == "off"

@@ -137,6 +137,12 @@ CASES = [
     Case("A-607", ("model.merged.0.path=/x.safetensors", "model.merged.0.weight=2.0"),
          ("model.merged.0.path=/x.safetensors",)),
     Case("A-608", ("model.quantize=int8", "device.name=cpu"), ("device.name=cpu",)),
+    Case("A-609", ("speed.compile=blocks", "device.name=cpu"), ("speed.compile=blocks", "device.name=cuda")),
+    Case(
+        "A-610",
+        ("speed.compile=blocks", "device.name=cuda", "train.epochs=", "train.steps=200"),
+        ("speed.compile=blocks", "device.name=cuda", "train.epochs=", "train.steps=2000"),
+    ),
 ]  # fmt: skip
 
 
