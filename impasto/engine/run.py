@@ -18,7 +18,7 @@ from pathlib import Path
 from torch import Tensor
 
 from impasto import adapters, events, families, objectives, optim
-from impasto.checks import check, check_base, check_together
+from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
 from impasto.engine import device, opening, pick, prepare, ranks, validate
@@ -36,6 +36,7 @@ from impasto.families import detect, hub
 from impasto.families.detect import Card
 from impasto.families.family import Family
 from impasto.families.names import T5
+from impasto.preflight.fits import check_base
 from impasto.store import Store, default_root
 from impasto.weights import layouts, starting
 from impasto.weights.merge import by_layer, merge_into_part, mergeable
