@@ -15,9 +15,8 @@ from impasto.adapters.config import Glora, Ia3
 from impasto.checks_data import Found, like, real
 from impasto.config import MODEL_NAMES, RunConfig
 from impasto.data.config import Buckets
-from impasto.errors import ConfigError, Problem
+from impasto.errors import Problem
 from impasto.families import hub
-from impasto.families.card import Card
 from impasto.optim.config import Adafactor, AdamW8bit, Library, ScheduleFree, Sgd
 from impasto.optim.schedule_config import CosineRestarts, WarmupStableDecay
 from impasto.settings.places import Key
@@ -55,20 +54,6 @@ def check(config: RunConfig, source: Source | None = None) -> list[Problem]:
     )
     found = [each for rule in rules for each in rule(config)]
     return [Problem(code, what, source.place(key), _spelt(fix, key, source)) for code, key, what, fix in found]
-
-
-def check_base(config: RunConfig, card: Card) -> None:
-    """Raise ConfigError for what is asked of a base that it does not have."""
-    found = []
-    if any(config.data.silence.chances) and not card.hears_apart:
-        what = f"single text encoders of {card.title} cannot be silent; those of Stable Diffusion 3 can"
-        fix = "data.captions.dropout leaves whole captions out"
-        found.append(Problem("E-CFG-176", what, "data.silence", fix))
-    if not config.objective.places.usual and not card.has_places:
-        what = f"{card.title} has no table of places; Stable Diffusion 3 has"
-        found.append(Problem("E-CFG-177", what, "objective.places", "delete these lines"))
-    if found:
-        raise ConfigError(*found)
 
 
 def advice(config: RunConfig) -> list[Problem]:

@@ -12,7 +12,9 @@ Conditioning = Mapping[str, Tensor]
 """What the denoiser is told, by name; dim 0 of every tensor is the example. What the words say: `ids` for tokens yet to
 be encoded, `states` for encoded text, ... And `sizes` [N, 6], how the picture was made: height and width of the
 original, top and left of the cut in the scaled picture, height and width of what is seen. While drawing also
-`guidance` [N], which denoisers that are told one listen to."""
+`guidance` [N], which denoisers that are told one listen to. Where the settings ask for it `silent` [N, 3], 1 for each
+text encoder that says nothing; `places` [N, 2], how far from top and left they are cut in 0..1 of what is left over, -1
+in the middle; `scaled` [N]: places spread as those of a whole picture."""
 
 
 @dataclass(frozen=True)

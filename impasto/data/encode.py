@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from impasto.data import visiting
 from impasto.data.batch import Conditioning
 from impasto.data.buckets import Placement, Size
+from impasto.data.plan import Micro
 from impasto.data.recipes import FORMAT, Recipe
 
 
@@ -58,6 +60,23 @@ def text_recipe(cond: Conditioning, *, encoder: str, clip_skip: int, precision: 
     if "mask" in cond:
         recipe["length"] = cond["mask"].sum(1).tolist()
     return recipe
+
+
+def choices(
+    micro: Micro, seed: int, *, chances: tuple[float, float, float], places: tuple[float, bool] | None
+) -> dict[str, Tensor]:
+    """Which text encoders are silent at each visit, and which places its picture is at; only what is asked for. Nothing
+    falls by dice where it is only measured. `places`: the chance of being cut anywhere, and whether they are scaled."""
+    told = {}
+    if any(chances):
+        chances = (0.0, 0.0, 0.0) if micro.measured else chances
+        told["silent"] = torch.tensor([visiting.silent(chances, seed, key) for key in micro.keys]).float()
+    if places is not None:
+        anywhere, scaled = places
+        chance = 0.0 if micro.measured else anywhere
+        told["places"] = torch.tensor([visiting.places(chance, seed, key) for key in micro.keys])
+        told |= {"scaled": torch.ones(len(micro.keys))} if scaled else {}
+    return told
 
 
 def kept(blobs: Blobs | None, recipe: Recipe, make: Callable[[], Conditioning]) -> dict[str, Tensor]:

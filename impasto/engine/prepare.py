@@ -211,23 +211,15 @@ class Source:
         )
 
     def _choices(self, micro: Micro) -> Conditioning:
-        """What else a denoiser is told of each visit: the geometry of its picture, and where the settings ask for them,
-        who is silent and which places it is at. Nothing of it by dice where it is only measured."""
+        """What else a denoiser is told of each visit: the geometry of its picture, and what fell by dice."""
         seed, places, chances = (
             self._config.train.seed,
             self._config.objective.places,
             self._config.data.silence.chances,
         )
-        told = {"sizes": torch.tensor([self._sizes(visit) for visit in micro.visits])}
-        if any(chances):
-            chances = (0.0, 0.0, 0.0) if micro.measured else chances
-            told["silent"] = torch.tensor([visiting.silent(chances, seed, key) for key in micro.keys]).float()
-        if not places.usual:
-            anywhere = 0.0 if micro.measured else places.anywhere
-            told["places"] = torch.tensor([visiting.places(anywhere, seed, key) for key in micro.keys])
-        if places.scaled:
-            told["scaled"] = torch.ones(len(micro.visits))
-        return told
+        sizes = torch.tensor([self._sizes(visit) for visit in micro.visits])
+        where = None if places.usual else (places.anywhere, places.scaled)
+        return {"sizes": sizes, **encodings.choices(micro, seed, chances=chances, places=where)}
 
     # -- pictures ------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from impasto import adapters, events, families, optim
-from impasto.checks import check, check_base, check_together
+from impasto.checks import check, check_together
 from impasto.config import RunConfig, base_key
 from impasto.data.loader import Loader
 from impasto.engine import attention, device, loading, opening, pick, prepare, ranks, scored, sharing, validate, warming
@@ -38,6 +38,7 @@ from impasto.families import detect, hub
 from impasto.families.detect import Card
 from impasto.families.names import T5
 from impasto.preflight import pace
+from impasto.preflight.fits import check_base
 from impasto.store import Store, default_root
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from impasto.adapters.config import Adapter, Ranked
-from impasto.checks import check_base
 from impasto.config import RunConfig
 from impasto.data import recipes, traces
 from impasto.data.examples import Example, Progress, Scan, scan
@@ -21,6 +20,7 @@ from impasto.families import detect
 from impasto.families.card import Card
 from impasto.optim.schedules import warmup_steps
 from impasto.preflight import estimate, lint, pace
+from impasto.preflight.fits import check_base
 from impasto.preflight.report import (
     BucketPlan,
     Cache,

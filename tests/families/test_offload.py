@@ -82,3 +82,11 @@ def test_rows_that_are_a_window_on_others_come_back_as_they_were() -> None:
 def test_without_checkpoints_there_is_nothing_to_move() -> None:
     with pytest.raises(ValidationError, match="offload_checkpoints moves what gradient_checkpointing remembers"):
         Model(offload_checkpoints=True)
+
+
+def test_it_goes_with_blocks_that_wait(tmp_path: Path) -> None:
+    base = tiny.flux(tmp_path / "base")
+    usual, _ = trained(loaded(base, gradient_checkpointing=True), 0)
+    both, _ = trained(loaded(base, gradient_checkpointing=True, offload_checkpoints=True), 2)
+    for one, other in zip(usual, both, strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
