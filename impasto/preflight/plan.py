@@ -12,6 +12,7 @@ from dataclasses import replace
 from impasto.adapters.config import Adapter, Ranked
 from impasto.config import RunConfig
 from impasto.data import recipes, traces
+from impasto.data.dealing import enough, most
 from impasto.data.examples import Example, Progress, Scan, scan
 from impasto.data.feed import MEMO, Feed, planned
 from impasto.data.plan import Micro
@@ -42,16 +43,17 @@ SMALL = 500_000_000
 ENLARGED, LOST = 1.05, 0.1
 
 
-def plan(config: RunConfig, store: Store, progress: Progress | None = None) -> Forecast:
-    """Everything about a run before it starts. Raises UserError as a run would."""
+def plan(config: RunConfig, store: Store, progress: Progress | None = None, *, ranks: int = 1) -> Forecast:
+    """Everything about a run that so many ranks share before it starts. Raises UserError as a run would."""
     card = detect.look(config.model, heads=True)
     found = scan(config.data, memo=store.root / MEMO, progress=progress)
     found.check(config.data)
     feed = planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)
-    return forecast(config, card, feed, store)
+    enough(feed.plan, ranks)
+    return forecast(config, card, feed, store, ranks=ranks)
 
 
-def forecast(config: RunConfig, card: Card, feed: Feed, store: Store) -> Forecast:
+def forecast(config: RunConfig, card: Card, feed: Feed, store: Store, *, ranks: int = 1) -> Forecast:
     """The same, of pictures that were looked through already."""
     examples = [each for found in feed.scan.examples for each in found]
     learnt = [each for each in examples if each.role == "train"]
@@ -59,9 +61,9 @@ def forecast(config: RunConfig, card: Card, feed: Feed, store: Store) -> Forecas
     buckets = _buckets(feed)
     largest = max((each.width * each.height for each in buckets), default=card.resolution**2)
     visits = sum(len(micro.visits) * micro.bucket.area for micro in feed.plan.epoch(0))
-    batch = max(pool.batch_size for pool in feed.plan.pools)
+    batch = min(max(pool.batch_size for pool in feed.plan.pools), -(-most(feed.plan) // ranks))
     numbers, memory, seconds = _takes(
-        config, card, area=largest, batch=batch, pixels=visits / steps.per_epoch * steps.total
+        config, card, area=largest, batch=batch, pixels=visits / steps.per_epoch * steps.total / ranks
     )
     made = Forecast(
         name=config.name,
