@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from impasto import files
 from impasto.checks import check
@@ -22,6 +22,7 @@ def plan(
     picture: Path | None = None,
     probe: bool = False,
     strict: bool = False,
+    nproc: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=4096))] = 1,
 ) -> None:
     """Tell what a run will do and take, and what is probably not meant. Reads no weights.
 
@@ -37,6 +38,8 @@ def plan(
         Measure memory and time: train two steps on the largest bucket and draw once, in a process of its own.
     strict
         End with exit code 2 if there is any advice.
+    nproc
+        So many processes are to share every step: what each of them takes.
     """
     from impasto.cli.training import asked_for
     from impasto.preflight import show
@@ -49,7 +52,7 @@ def plan(
     config, source = read(*runs[0])
     if problems := check(config, source):
         raise ConfigError(*problems)
-    made = planned(config, Store(default_root(os.environ)), looking if sys.stderr.isatty() else None)
+    made = planned(config, Store(default_root(os.environ)), looking if sys.stderr.isatty() else None, ranks=nproc)
     if probe:
         from impasto.preflight.probe import probed
 

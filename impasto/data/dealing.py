@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from impasto.data.plan import Micro
+from impasto.data.plan import Micro, Plan
+from impasto.errors import ConfigError, Problem
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,16 @@ def dealt(micros: Sequence[Micro], rank: int, size: int, *, busy: bool = False) 
     if busy and not pieces:
         pieces = [Piece(0, 0, replace(micros[0], visits=micros[0].visits[:1]), idle=True)]
     return Turn(keys, tuple(pieces))
+
+
+def most(plan: Plan) -> int:
+    """How many examples the largest step of the first epoch has."""
+    return max(sum(len(micro.visits) for micro in plan.step(step)) for step in range(plan.steps_per_epoch))
+
+
+def enough(plan: Plan, size: int) -> None:
+    """Raise ConfigError where one of `size` ranks would never have anything to do."""
+    if (found := most(plan)) < size:
+        what = f"a step has at most {found} examples, and there are {size} ranks to share them"
+        fix = f"--nproc {found}, or raise data.batch_size or train.accumulate: they count for all ranks together"
+        raise ConfigError(Problem("E-RNK-007", what, "data.batch_size", fix))

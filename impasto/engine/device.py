@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from impasto.engine.config import Device
 from impasto.engine.place import Place
@@ -46,6 +47,13 @@ class Compute:
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def moved(self, value: Tensor) -> Tensor:
+        """A tensor of the host on the device, from whichever thread."""
+        if self.device.type != "cuda":
+            return value.to(self.device)
+        with torch.cuda.device(self.device):  # a thread of its own would begin with the first GPU, and pin there
+            return value.pin_memory().to(self.device, non_blocking=True)
 
     def memory(self) -> int:
         """Bytes in use at the peak: of the device, or of this process where the device is the host."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from impasto import events
+from impasto.data.dealing import enough
 from impasto.engine import sharing
 from impasto.engine.prepare import Tell
 from impasto.engine.world import World
@@ -28,7 +29,7 @@ class Lead:
     def plan(self, sessions: Sequence[Session], totals: dict[str, int]) -> None:
         """The runs are planned: let the others plan them too. Raises ConfigError where they cannot share them."""
         for session in sessions:
-            sharing.enough(session.config, session.feed, self.world.size)
+            enough(session.feed.plan, self.world.size)
         runs = [self._order.index(each) for each in sessions]
         self.world.tell(do="fleet", runs=runs, totals=[totals[str(each.folder.path)] for each in sessions])
         self._begun = True

@@ -377,9 +377,7 @@ class Source:
         return self._feed.plan.pools[visit.set].role == "regularization"
 
     def _moved(self, value: Tensor) -> Tensor:
-        if self._compute.device.type == "cuda":
-            return value.pin_memory().to(self._compute.device, non_blocking=True)
-        return value.to(self._compute.device)
+        return self._compute.moved(value)
 
 
 def _progress(tell: Tell, name: str, done: int, total: int) -> None:

@@ -284,7 +284,8 @@ class Fleet:
 
     def _expect(self) -> None:
         """What a step takes is known from earlier runs of the same kind, as many side by side."""
-        kinds = [pace.kind(each.config, each.card, pixels=each.forecast.pixels) for each in self._sessions]
+        size = self._lead.world.size if self._lead else 1
+        kinds = [pace.kind(each.config, each.card, pixels=each.forecast.pixels, ranks=size) for each in self._sessions]
         root, name = self._store.root, pace.together(kinds)
         for session in self._sessions:
             session.paces, session.spending.expected = (root, name), pace.known(root, name)

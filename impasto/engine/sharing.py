@@ -67,15 +67,6 @@ def _same(words: Sequence[str], what: str, fix: str) -> None:
         raise ConfigError(Problem("E-RNK-006", text, "ranks", fix))
 
 
-def enough(config: RunConfig, feed: Feed, size: int) -> None:
-    """Raise ConfigError where a rank would never have anything to do."""
-    most = max(sum(len(micro.visits) for micro in feed.plan.step(step)) for step in range(feed.plan.steps_per_epoch))
-    if most < size:
-        what = f"a step has at most {most} examples, and there are {size} ranks to share them"
-        fix = f"--nproc {most}, or raise data.batch_size or train.accumulate: they count for all ranks together"
-        raise ConfigError(Problem("E-RNK-007", what, "data.batch_size", fix))
-
-
 def filled(world: World, sources: Sequence[tuple[Source, Tell]]) -> None:
     """Encode what the store lacks, each rank its share. Where machines share no disk, the first of each then encodes
     what is missing on its own. All ranks come here."""

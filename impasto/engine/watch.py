@@ -58,8 +58,8 @@ class Watch:
 
     def start(self) -> None:
         """From here on."""
-        for key in (f"beat/{self._rank}", f"farewell/{self._rank}"):
-            self._store.set(key, "")
+        self._store.set(f"farewell/{self._rank}", "")
+        self._store.set(f"beat/{self._rank}", "0")
         for thread in self._threads:
             thread.start()
 

@@ -119,7 +119,7 @@ class World:
         try:
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=PrefixStore("group", self._store),
-                rank=self.rank, world_size=self.size, timeout=timedelta(seconds=max(self.patience, 60.0)),
+                rank=self.rank, world_size=self.size, timeout=timedelta(seconds=self.patience + 120),
             )  # fmt: skip
         except RuntimeError as error:
             raise _lost(f"the ranks could not be connected ({_first(error)})") from error

@@ -25,7 +25,7 @@ _BY_CARD = {"path", "revision", "variant", "vae_path", "clip_l_path", "clip_g_pa
 """Settings of the base that change no time, or show in its shapes."""
 
 
-def kind(config: RunConfig, card: Card, *, pixels: float) -> str:
+def kind(config: RunConfig, card: Card, *, pixels: float, ranks: int = 1) -> str:
     """Names all that decides how long a step takes: the machine, the base's shapes, what is trained and how, and so
     many `pixels` a step; settings that change no time are left out."""
     model = {name: value for name, value in config.model.model_dump(mode="json").items() if name not in _BY_CARD}
@@ -33,10 +33,12 @@ def kind(config: RunConfig, card: Card, *, pixels: float) -> str:
     optim = config.optim
     facts = {
         "machine": machine(gpu=on_gpu(config)),
+        "speed": config.speed.model_dump(mode="json"),
         "device": config.device.model_dump(mode="json"),
         "base": {name: dict(each) for name, each in card.configs.items()},
         "model": model,
         "adapter": adapter,
+        "ranks": ranks,
         "optimizer": [
             optim.optimizer.kind,
             optim.precision,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from impasto.adapters.config import Adapter, Ranked
 from impasto.config import RunConfig
 from impasto.data import recipes, traces
+from impasto.data.dealing import enough, most
 from impasto.data.examples import Example, Progress, Scan, scan
 from impasto.data.feed import MEMO, Feed, planned
 from impasto.data.plan import Micro, spread
@@ -46,9 +47,11 @@ WITHIN = 0.2
 """How far runs of one kind lie from each other, by other work of the machine."""
 
 
-def plan(config: RunConfig, store: Store, progress: Progress | None = None) -> Forecast:
-    """Everything about a run before it starts. Raises UserError as a run would."""
-    return forecast(config, *looked(config, store, progress), store)
+def plan(config: RunConfig, store: Store, progress: Progress | None = None, *, ranks: int = 1) -> Forecast:
+    """Everything about a run that so many ranks share before it starts. Raises UserError as a run would."""
+    card, feed = looked(config, store, progress)
+    enough(feed.plan, ranks)
+    return forecast(config, card, feed, store, ranks=ranks)
 
 
 def looked(config: RunConfig, store: Store, progress: Progress | None = None) -> tuple[Card, Feed]:
@@ -60,7 +63,7 @@ def looked(config: RunConfig, store: Store, progress: Progress | None = None) ->
     return card, planned(config.data, found, config.train, config.validation, side=card.resolution, step=card.step)
 
 
-def forecast(config: RunConfig, card: Card, feed: Feed, store: Store) -> Forecast:
+def forecast(config: RunConfig, card: Card, feed: Feed, store: Store, *, ranks: int = 1) -> Forecast:
     """The same, of pictures that were looked through already."""
     examples = [each for found in feed.scan.examples for each in found]
     learnt = [each for each in examples if each.role == "train"]
@@ -68,10 +71,10 @@ def forecast(config: RunConfig, card: Card, feed: Feed, store: Store) -> Forecas
     buckets = _buckets(feed)
     largest = max((each.width * each.height for each in buckets), default=card.resolution**2)
     visits = sum(len(micro.visits) * micro.bucket.area for micro in feed.plan.epoch(0))
-    batch = max(pool.batch_size for pool in feed.plan.pools)
+    batch = min(max(pool.batch_size for pool in feed.plan.pools), -(-most(feed.plan) // ranks))
     pixels = visits / steps.per_epoch
-    numbers, memory, seconds = _takes(config, card, area=largest, batch=batch, pixels=pixels * steps.total)
-    seen = pace.known(store.root, pace.kind(config, card, pixels=pixels))
+    numbers, memory, seconds = _takes(config, card, area=largest, batch=batch, pixels=pixels * steps.total / ranks)
+    seen = pace.known(store.root, pace.kind(config, card, pixels=pixels, ranks=ranks))
     if seen is not None:
         seconds = Range(seen * steps.total / (1 + WITHIN), seen * steps.total * (1 + WITHIN), "earlier")
     made = Forecast(

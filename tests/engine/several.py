@@ -33,7 +33,7 @@ from torch import Tensor
 
 from impasto import events, files
 from impasto.config import RunConfig
-from impasto.engine import checkpoint, run
+from impasto.engine import checkpoint, run, watch
 from impasto.engine.place import Place
 from impasto.engine.world import Ended, World
 from impasto.errors import Stopped, UserError
@@ -77,7 +77,7 @@ class Ranks:
 
 def start(
     configs: Sequence[RunConfig], cache: Path, count: int, *,
-    given: Callable[[int, list[RunConfig]], list[RunConfig]] = lambda _, configs: configs,
+    given: Callable[[int, list[RunConfig]], list[RunConfig]] = lambda _, configs: configs, patience: float = 600.0,
 ) -> Ranks:  # fmt: skip
     """Train with `count` ranks; `given` may give one of them other settings."""
     with socket.socket() as found:
@@ -93,7 +93,7 @@ def start(
         try:
             faulthandler.register(signal.SIGUSR1)
             place = Place(rank, count, rank, count, "127.0.0.1", port)
-            run.train(given(rank, list(configs)), cache=cache, world=World(place, 600.0))
+            run.train(given(rank, list(configs)), cache=cache, world=World(place, patience))
             code = 0
         except Ended as ended:
             code = ended.code
@@ -223,6 +223,23 @@ def trouble(root: Path) -> None:
     moved.write_bytes(bytes_)
 
 
+def frozen(root: Path) -> None:
+    """A rank that is stopped is noticed by the other, which ends and leaves what was saved; so is one that is late."""
+    cache, runs = root / "cache", root / "runs"
+    silence, watch.SILENCE = watch.SILENCE, 3.0
+    for rank, patience in ((0, 600.0), (1, 600.0), (1, 1.0)):
+        long = settings(root, f"frozen-{rank}-{patience:.0f}", 1, train={"steps": 5000})
+        ranks = start([long], cache, 2, patience=patience)
+        while not (runs / long.name / "checkpoints" / "00000004").exists():
+            time.sleep(0.05)
+        ranks.kill(rank, signal.SIGSTOP)
+        assert os.waitstatus_to_exitcode(os.waitpid(ranks.pids.pop(1 - rank), 0)[1]) == LOST
+        ranks.kill(0)
+        ranks.wait()
+        assert _saved(runs / long.name) >= 4
+    watch.SILENCE = silence
+
+
 def kills(count: int, root: Path, seed: int = 0) -> tuple[int, int, int]:
     """Kill a rank of a training `count` times at random moments, rank 0 or another, and go on with one or two ranks.
 
@@ -280,7 +297,7 @@ def main() -> None:
         tiny.stable_diffusion(root / "base")
         forks.pictures(root / "pictures", 13)
         if not asked.kills:
-            for act in (equal, shares, trouble):
+            for act in (equal, shares, trouble, frozen):
                 act(root)
                 print(f"{act.__name__}: as it should be", flush=True)
             return
