@@ -30,8 +30,9 @@ def lay(
             key, value = _parse(text, root)
             if key in given:
                 raise _Unusable("E-CFG-004", f"{dotted(key)} is given twice", "keep one of them")
-            _put(result, key, value)
-            given[key] = text
+            laid = copy.deepcopy(result)
+            _put(laid, key, value)
+            result, given[key] = laid, text  # a setting that cannot be laid over leaves nothing of itself
         except _Unusable as error:
             problems.append(Problem(error.code, error.what, "command line", error.fix))
     return result, frozenset(given), problems

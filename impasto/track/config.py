@@ -45,5 +45,5 @@ class Track(Section):
     @classmethod
     def _known(cls, value: dict[str, Option]) -> dict[str, Option]:
         if unknown := sorted(value.keys() - set(OPTIONS)):
-            raise ValueError(f"{', '.join(unknown)}: what can be said to it is {', '.join(OPTIONS)}")
+            raise ValueError(f"{', '.join(map(repr, unknown))}: what can be said to it is {', '.join(OPTIONS)}")
         return value

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import tomlkit
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from impasto.config import RunConfig, dump, fingerprint, load
@@ -65,6 +65,7 @@ def test_bent_bytes_of_real_files_do_no_harm(folder: Path, text: bytes) -> None:
 
 
 @cases(300)
+@example(overrides=[":.1="])
 @given(
     overrides=st.lists(st.one_of(examples.WORDS, st.tuples(examples.WORDS, examples.WORDS).map("=".join)), max_size=3)
 )
