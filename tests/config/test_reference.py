@@ -33,7 +33,17 @@ def test_every_exit_code_has_a_row() -> None:
 
 def test_every_code_that_is_raised_is_explained() -> None:
     sources = [*(ROOT / "impasto" / "settings").glob("*.py"), *(ROOT / "impasto" / "cli").glob("*.py")]
-    sources += [ROOT / "impasto" / name for name in ("checks.py", "config.py", "optim/named.py", "preflight/lint.py")]
+    sources += [
+        ROOT / "impasto" / name
+        for name in (
+            "checks.py",
+            "checks_data.py",
+            "config.py",
+            "preflight/fits.py",
+            "optim/named.py",
+            "preflight/lint.py",
+        )
+    ]
     sources += [*(ROOT / "impasto" / "compat").glob("*.py"), *(ROOT / "impasto" / "sweeps").glob("*.py")]
     sources += [ROOT / "impasto" / "engine" / name for name in ("sweeping.py", "siblings.py", "on_ray.py")]
     raised = {code for path in sources for code in re.findall(r"E-(?:CFG|CLI|IMP|SWP)-\d{3}", path.read_text("utf-8"))}
