@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "explanation"
@@ -48,16 +49,19 @@ def _speed(found: dict[str, Any]) -> Iterator[str]:
         "counted that a user waits for: starting the program, loading, encoding, previews, the proof of each file."
     )
     base = found["sides"][0]
-    lines = ["| | seconds | of processor | share | steps | farthest weight |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| | seconds | of processor | share | steps | farthest weight | loss |", "| --- " * 7 + "|"]
     for side in found["sides"]:
-        far = "" if side["different"] is None else f"{side['different']:.1e}"
+        far = f"{median(side['different']):.0e}, at most {max(side['different']):.0e}" if side["different"] else ""
+        loss = f"{median(side['losses']):.0e}, at most {max(side['losses']):.0e}" if side["losses"] else ""
         share, took = side["processor"] / base["processor"], f"{side['seconds']:.0f} | {side['processor']:.0f}"
-        lines.append(f"| {side['name']} | {took} | {share:.0%} | {side['steps']} | {far} |")
+        lines.append(f"| {side['name']} | {took} | {share:.0%} | {side['steps']} | {far} | {loss} |")
     yield "\n".join(lines)
     yield (
         "*Share* is of the processor's time, which holds on a busy machine too. *Farthest weight* is the largest\n"
-        "difference of any number in a file to the separate run's, as a share of the largest number there: rounding,\n"
-        "which Adam magnifies where a gradient is near zero."
+        "difference of any number in a file to the separate run's, as a share of the largest number there; *loss* is\n"
+        "how far the loss on held-out pictures lies from the separate run's. Both are rounding, which grows with\n"
+        "every step, faster at higher rates, and which Adam magnifies where a gradient is near zero: the last row\n"
+        "shows how far runs lie from themselves when only the number of threads, and so the order of sums, is another."
     )
     yield "Measure it again: `.venv/bin/python scripts/sweep_speed`."
 
