@@ -108,7 +108,7 @@ def test_what_is_learnt_is_the_same_as_with_everything_in_memory(
     silent = {"save": {"precision": "fp32", "proof": "off"}}
     impasto.train(config(base, tmp_path, "lent", words=words, **silent), cache=tmp_path / "cache")
 
-    def whole(card: Any, model: Any, *, device: torch.device, dtype: torch.dtype, finish: object) -> Family:
+    def whole(card: Any, model: Any, *, device: torch.device, dtype: torch.dtype, **_: object) -> Family:
         return families.load(card, model, device=device, dtype=dtype)
 
     monkeypatch.setattr(families, "lend", whole)

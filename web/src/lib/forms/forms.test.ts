@@ -48,7 +48,7 @@ describe('the schema as a form', () => {
     const leaves = [...all(form({}))].filter(isLeaf);
     expect(leaves.length).toBeGreaterThan(140);
     for (const each of leaves) expect(each.help, each.key).not.toBe('');
-    expect(leaves.filter((each) => each.shape.is === 'free').map((each) => each.key)).toEqual(['sweep.axes']);
+    expect(leaves.filter((each) => each.shape.is === 'free').map((each) => each.key)).toEqual(['track.options', 'sweep.axes']);
   });
 
   test('what is typed into a box comes back as it was, for every setting of every kind', () => {
