@@ -147,6 +147,9 @@ def _learning(config: RunConfig) -> Found:
         yield "E-CFG-143", ("adapter", "train_norm"), what, "train_norm = false, or train the denoiser too"
     yield from _waiting_blocks(config)
     yield from _recorded(config)
+    if config.speed.products == "fp8" and config.model.quantize != "fp8":
+        what = f"products in 8 bits need a base that is held so, and model.quantize is {config.model.quantize!r}"
+        yield "E-CFG-178", ("speed", "products"), what, 'model.quantize = "fp8"'
     ratios = {name: getattr(optim, name) for name in ("lora_plus", "unet_lora_plus", "text_encoder_lora_plus")}
     if config.adapter.kind not in HASTENED:
         for name in (name for name, ratio in ratios.items() if ratio is not None):

@@ -145,6 +145,7 @@ CODES = {
     "E-CFG-160": "graphs are to be recorded where steps are not alike",
     "E-CFG-159": "advice is silenced that there is not",
     "E-CFG-176": "single text encoders are to be silent, and the base cannot do without one",
+    "E-CFG-178": "products in 8 bits of a base that is not held so",
     "E-CFG-177": "places are to be cut or scaled, and the base has no table of them",
     "E-CFG-170": "adapter files of this kind in a layout that cannot hold it",
     "E-CFG-141": "nothing to keep the base's answers for",

@@ -62,6 +62,7 @@ RULES: dict[str, tuple[Verdict, str]] = {
     "track": ("applied", "it says who is told of the training"),
     "output": ("applied", "it holds from here on"),
     "device": ("applied", "the same numbers, to rounding, on other hardware"),
+    "speed.products": ("allowed by name", "the rest of the run rounds differently"),
     "speed": ("applied", "the same numbers, to rounding, in less time"),
     "version": ("applied", "the form of the file"),
 }

@@ -324,6 +324,11 @@ class Speed(Section):
     bases wait for the host. With the text encoder at rest, without dropouts, gradient checkpointing and waiting blocks.
     Each shape takes memory of its own."""
 
+    products: Literal["plain", "fp8"] = "plain"
+    """`fp8`: with `model.quantize = "fp8"`, linear layers of the denoiser multiply in 8 bits in both passes of a step,
+    for NVIDIA's GPUs from Ada (RTX 4000) and Hopper on. Inputs and gradients are rounded too, so this changes the
+    training a little more than the others here do. Previews and measurements are computed with plain products."""
+
     shapes: PositiveInt = 4
     """Shapes of micro-batches (bucket and number of pictures) that are compiled or recorded at most, those that come
     most often. Each takes as long as the first; all other micro-batches run as they are, with the same result."""

@@ -13,6 +13,7 @@ from impasto.engine.device import Compute
 from impasto.engine.member import Member, trained
 from impasto.engine.trainer import Trainer
 from impasto.errors import ConfigError, Problem
+from impasto.families import eight_products
 from impasto.families.card import Card
 from impasto.families.family import Family
 from impasto.weights import layouts, starting
@@ -38,6 +39,8 @@ def base(configs: Sequence[RunConfig], card: Card, compute: Compute) -> Family:
 
 def rest(config: RunConfig, trainer: Trainer) -> None:
     """What is done to the base once all members are built: they may want to know the numbers they ride on."""
+    if config.speed.products == "fp8":
+        eight_products.use(trainer.family.lending.denoiser.module, trainer.compute.device)
     if count := config.model.blocks_to_swap:
         trainer.family.lending.let_blocks_wait(count, trainer.compute.device)
     if config.device.shard_base:

@@ -7,7 +7,7 @@ A layer makes its weight anew for each forward and each backward pass, so at no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, assert_never, cast
@@ -66,6 +66,9 @@ class Nf4:
 
 Held = Scaled | Nf4
 
+Fast = tuple[Callable[[Tensor, Tensor, Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]
+"""What a linear layer makes of its input, and of a gradient, from its numbers and scales."""
+
 
 def nf4_levels() -> list[float]:
     """The 16 values of nf4: quantiles of a normal distribution, zero among them, scaled to -1..1 (QLoRA, eq. 4)."""
@@ -119,6 +122,8 @@ class _Quantized(nn.Module):
     numbers: Tensor
     scale: Tensor
     levels: Tensor
+    fast: Fast | None = None
+    """The layer's product with the few bits themselves, and its way back, for steps of a training."""
 
     def keep(self, held: Held, dtype: torch.dtype) -> None:
         """Hold the weight so; `dtype` is what the layer had, and what `weight` comes in."""
@@ -150,7 +155,8 @@ class _Quantized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         kind = x.device.type
         computed = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        return cast(Tensor, _Product.apply(x.to(computed), self))  # type: ignore[no-untyped-call]
+        fast = self.fast if torch.is_grad_enabled() else None
+        return cast(Tensor, _Product.apply(x.to(computed), self, fast))  # type: ignore[no-untyped-call]
 
     def through(self, x: Tensor) -> Tensor:
         """The layer's output for `x`."""
@@ -191,14 +197,20 @@ class _Product(torch.autograd.Function):
     """A layer's product that keeps nothing for the backward pass: the weight is made again there."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: _Quantized) -> Tensor:
-        ctx.layer, ctx.shape = layer, x.shape
-        return layer.through(x)
+    def forward(ctx: Any, x: Tensor, layer: _Quantized, fast: Fast | None) -> Tensor:
+        ctx.layer, ctx.shape, ctx.fast = layer, x.shape, fast
+        if fast is None:
+            return layer.through(x)
+        made = fast[0](x, layer.numbers, layer.scale)
+        bias = _as(cast("Tensor | None", layer.bias), x)
+        return made if bias is None else made + bias
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.layer.back(grad, ctx.shape), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.fast is not None:
+            return ctx.fast[1](grad, ctx.layer.numbers, ctx.layer.scale), None, None
+        return ctx.layer.back(grad, ctx.shape), None, None
 
 
 def _as(bias: Tensor | None, x: Tensor) -> Tensor | None:
