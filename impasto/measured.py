@@ -148,9 +148,14 @@ class Spent(Told):
 def scored(scores: Mapping[str, float | None]) -> str:
     """What a file draws, each score by itself."""
     words = {"similarity": "like the pictures", "leak": "leaks", "diversity": "variety", "copies": "copies"}
-    parts = [f"{text} {value:.0%}" for name, text in words.items() if (value := scores.get(name)) is not None]
+    parts = [f"{text} {share(value)}" for name, text in words.items() if (value := scores.get(name)) is not None]
     match = scores.get("match")
     return ", ".join([*parts, *([] if match is None else [f"fit to words {match:+.3f}"])])
+
+
+def share(value: float) -> str:
+    """In hundredths; what rounds to nothing has no sign."""
+    return f"{round(value, 2) + 0.0:.0%}"
 
 
 def _mean(losses: Mapping[str, float | None]) -> float | None:

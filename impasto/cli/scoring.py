@@ -24,6 +24,7 @@ from impasto.errors import ConfigError, Problem
 from impasto.experiments import lineup
 from impasto.experiments import scoring as plan
 from impasto.files import write
+from impasto.measured import share
 from impasto.store import Store, default_root
 
 if TYPE_CHECKING:
@@ -121,10 +122,10 @@ def _shown(table: Mapping[str, Scores], encoder: str, count: int) -> str:
     rows = [
         [
             name,
-            f"{each.similarity:.0%}",
-            "" if each.leak is None else f"{each.leak:.0%}",
-            "" if each.diversity is None else f"{each.diversity:.0%}",
-            f"{each.copies:.0%}",
+            share(each.similarity),
+            "" if each.leak is None else share(each.leak),
+            "" if each.diversity is None else share(each.diversity),
+            share(each.copies),
             "" if each.match is None else f"{each.match:+.3f}",
         ]
         for name, each in table.items()

@@ -97,3 +97,7 @@ def test_an_encoder_that_is_none_is_found_out_before_the_training(
     with pytest.raises(ModelFileError, match="E-SCO-001"):
         train(config(tiny_base, pictures, scores=scores))
     assert not (pictures.parent / "runs" / "anna" / "anna.safetensors").exists()
+
+
+def test_a_share_that_rounds_to_nothing_has_no_sign() -> None:
+    assert events.scored({"similarity": -0.001, "leak": None, "copies": 0.5}) == "like the pictures 0%, copies 50%"
