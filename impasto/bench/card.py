@@ -29,9 +29,10 @@ from impasto.engine.device import Compute, choose
 from impasto.engine.packing import packs
 from impasto.engine.tapes import CudaGraphs
 from impasto.engine.trainer import Trainer, draw
-from impasto.errors import OutOfMemory
-from impasto.families import bare
+from impasto.errors import DeviceError, OutOfMemory
+from impasto.families import bare, eight_products
 from impasto.families.bare import Size
+from impasto.families.quantized import quantize
 
 WARM = 3
 """Steps that do not count."""
@@ -52,6 +53,7 @@ class Asked:
     """The largest batch that is tried."""
 
     compiled: bool = True
+    fp8: bool = True
     backend: str = "inductor"
     precision: str = "auto"
     checkpointing: bool = False
@@ -102,12 +104,19 @@ class Case:
             }
         )  # fmt: skip
 
-    def trainer(self, members: int, batch: int, *, compiled: bool = False, recorded: bool = False) -> Trainer:
-        """Our own: so many members with a batch each, compiled and recorded ahead where that is asked for."""
+    def trainer(
+        self, members: int, batch: int, *, compiled: bool = False, recorded: bool = False, fp8: bool = False
+    ) -> Trainer:
+        """Our own: so many members with a batch each, compiled and recorded ahead where that is asked for, on a base
+        that is held and multiplied in 8 bits."""
         compute = self.compute
         family = bare.made(self.size, device=compute.device, dtype=compute.dtype)
         if self.asked.checkpointing:
             family.lending.denoiser.module.enable_gradient_checkpointing()
+        if fp8:
+            held = [each.module for each in family.targets() if each.block is not None and not each.is_norm]
+            quantize(held, "fp8", compute.device)
+            eight_products.use(family.lending.denoiser.module, compute.device)
         trainer = Trainer(family, compute)
         cond = bare.said(self.size, batch, compute.device, compute.dtype)
         for number in range(members):
@@ -157,9 +166,12 @@ def _of_case(case: Case, rate: float, notes: list[str]) -> Iterator[Figure]:
     faster = [{"compiled": True}] if case.asked.compiled else []
     if case.compute.device.type == "cuda":
         faster += [{"recorded": True}, *({**each, "recorded": True} for each in faster)]
+    eight = (
+        [{"fp8": True}, *({**each, "fp8": True} for each in faster[: case.asked.compiled])] if case.asked.fp8 else []
+    )
     for batch in dict.fromkeys((1, _largest(case))):
         ways.append((f"batch {batch}, {PLAIN}", batch, partial(_theirs, case, batch)))
-        for how in ({}, *faster):
+        for how in ({}, *faster, *eight):
             name = " ".join(["impasto", *how])
             ways.append((f"batch {batch}, {name}", batch, partial(_ours, case, 1, batch, **how)))
     for count in case.asked.members:
@@ -172,7 +184,7 @@ def _of_case(case: Case, rate: float, notes: list[str]) -> Iterator[Figure]:
         except (torch.OutOfMemoryError, OutOfMemory):
             notes.append(f"{name}: does not fit")
             continue
-        except RuntimeError as error:
+        except (RuntimeError, DeviceError) as error:
             notes.append(f"{name}: {str(error).strip().splitlines()[0][:200]}")
             continue
         yield from figures(name, taken, work * pictures, rate, pictures)
@@ -214,10 +226,8 @@ def _taken(make: Callable[[], Callable[[], object]], case: Case) -> Taken:
     return taken
 
 
-def _ours(
-    case: Case, members: int, batch: int, *, compiled: bool = False, recorded: bool = False
-) -> Callable[[], object]:
-    trainer = case.trainer(members, batch, compiled=compiled, recorded=recorded)
+def _ours(case: Case, members: int, batch: int, **how: bool) -> Callable[[], object]:
+    trainer = case.trainer(members, batch, **how)
 
     def step() -> None:
         before = trainer.regions and trainer.regions.failure

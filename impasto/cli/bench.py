@@ -178,8 +178,8 @@ def fleet(
 @app.command
 def card(
     *, bases: str = "sd15,sdxl,flux-512,flux-1024", rounds: int = 20, rank: int = 16, members: str = "1,4,8,16",
-    largest: int = 64, no_compile: bool = False, backend: str = "inductor", precision: str = "auto",
-    checkpointing: bool = False, peak: float = 0.0, threads: int = 0, device: str = "auto",
+    largest: int = 64, no_compile: bool = False, no_fp8: bool = False, backend: str = "inductor",
+    precision: str = "auto", checkpointing: bool = False, peak: float = 0.0, threads: int = 0, device: str = "auto",
     out: Path = Path("bench-card.json"),
 ) -> None:  # fmt: skip
     """What a GPU makes of denoisers of published sizes with random numbers: alone, compiled, many members at once, each
@@ -200,6 +200,8 @@ def card(
         The largest batch that is tried beside a batch of 1.
     no_compile
         Leave the compiled ones out.
+    no_fp8
+        Leave out the base that is held, and multiplied, in 8 bits.
     backend
         What compiles: inductor, aot_eager, eager.
     precision
@@ -224,7 +226,8 @@ def card(
         raise ConfigError(Problem("E-CLI-001", what, "--bases", fix))
     asked = bench.Asked(
         bases=chosen, rounds=rounds, rank=rank, members=_counts(members), largest=largest, compiled=not no_compile,
-        backend=backend, precision=precision, checkpointing=checkpointing, peak=peak, threads=threads, device=device,
+        fp8=not no_fp8, backend=backend, precision=precision, checkpointing=checkpointing, peak=peak, threads=threads,
+        device=device,
     )  # fmt: skip
     _measure(lambda _: bench.measured(asked), out, None, bench.compared)
 

@@ -76,7 +76,10 @@ def test_a_card_is_measured_with_each_way_beside_the_plain_loop() -> None:
         threads=1, device="cpu",
     )  # fmt: skip
     found = card.measured(asked)
-    ways = [f"batch 1, {who}" for who in ("diffusers and peft", "impasto", "impasto compiled")]
+    ways = [
+        f"batch 1, {who}"
+        for who in ("diffusers and peft", "impasto", "impasto compiled", "impasto fp8", "impasto compiled fp8")
+    ]
     for way in ways:
         steps = found[f"small-flux, {way}: steps"]
         assert len(steps.values) == 2
@@ -87,7 +90,9 @@ def test_a_card_is_measured_with_each_way_beside_the_plain_loop() -> None:
 
 
 def test_the_largest_batch_that_fits_and_members_at_once_are_measured_too() -> None:
-    asked = card.Asked(bases=("small",), rounds=1, rank=2, members=(1, 2), largest=2, compiled=False, device="cpu")
+    asked = card.Asked(
+        bases=("small",), rounds=1, rank=2, members=(1, 2), largest=2, compiled=False, fp8=False, device="cpu"
+    )
     found = card.measured(asked)
     names = [each.name for each in found.figures]
     assert "small, batch 2, impasto: steps" in names
