@@ -272,6 +272,10 @@ class Fleet:
                     self._lead.step(self._sessions)
                 for failed, error in trainer.step().items():
                     self._lose(next(each for each in self._sessions if each.member is failed), trainer, error)
+                for text in trainer.said:
+                    for session in self._sessions:
+                        session.tell(events.Warned(code="W-MEM-005", text=text))
+                trainer.said.clear()
                 self._measure(trainer)
                 for session in list(self._sessions):
                     self._after_step(session, trainer, witness)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -48,6 +49,9 @@ class Trainer:
 
         self.compiled: set[Shape] = set()
         """The packs that it is compiled for."""
+
+        self.said: list[str] = []
+        """What steps had to do to fit, and nobody was told yet."""
 
         self.tapes: dict[Shape, Tape] = {}
         """The packs whose passes are recorded, of parameters that lie where they lay then."""
@@ -98,7 +102,10 @@ class Trainer:
                     losses, looks = self._forward_backward(parts)
                 break
             except torch.OutOfMemoryError as error:
-                self.rows = _fewer(parts, self.rows, error, shared=self.company is not None)
+                rows = _fewer(parts, self.rows)
+                if self.company is not None or (rows is None and not self._remember_less()):
+                    raise _too_large(parts, error, shared=rows is not None) from None
+                self.rows = rows or self.rows
                 self.tapes.clear()  # they hold memory, and packs will be others
             except RuntimeError as error:
                 if self.regions is None or self.regions.failure is not None or self.company is not None:
@@ -167,6 +174,19 @@ class Trainer:
 
     def _as_compiled(self, pack: Sequence[Part]) -> AbstractContextManager[None]:
         return self.regions.on() if self.regions is not None and shape_of(pack) in self.compiled else nullcontext()
+
+    def _remember_less(self) -> bool:
+        """Let the denoiser compute parts of its forward pass twice from here on, with the same numbers. False where it
+        does already, or was recorded as it was."""
+        denoiser = cast(Any, self.family.lending.denoiser.module)
+        if denoiser.is_gradient_checkpointing or self.tapes:
+            return False
+        denoiser.enable_gradient_checkpointing()
+        self.said.append(
+            "a micro-batch did not fit into the device's memory, so parts of the forward pass are computed twice "
+            "from here on; model.gradient_checkpointing = true does so from the start"
+        )
+        return True
 
     def _settle(self) -> None:
         """Whoever trains now lies side by side with those like it, and acts together with them."""
@@ -283,14 +303,16 @@ def _part(member: Member, batch: Batch, at: int, share: float) -> Part:
     return Part(member, batch, noised, share, dice.seed("dropout", member.seed, member.step, at))
 
 
-def _fewer(parts: Sequence[Part], rows: int, error: torch.OutOfMemoryError, *, shared: bool) -> int:
-    """Half as many rows a pack; at one part a pack there is nothing left to halve. Ranks that share a base cannot begin
-    a step anew each by itself."""
+def _fewer(parts: Sequence[Part], rows: int) -> int | None:
+    """Half as many rows a pack; None where there is one part a pack, and nothing left to halve."""
     total, largest = sum(part.rows for part in parts), max(part.rows for part in parts)
     now = min(rows or total, total)
-    if now <= largest or shared:
-        fix = "lower device.rows, " if shared and now > largest else "lower "
-        fix += "data.batch_size or data.resolution, or set model.gradient_checkpointing = true"
-        what = f"the device's memory does not hold one micro-batch of {largest} ({error})"
-        raise OutOfMemory(Problem("E-MEM-001", what, "data.batch_size", fix)) from None
-    return max(largest, now // 2)
+    return None if now <= largest else max(largest, now // 2)
+
+
+def _too_large(parts: Sequence[Part], error: torch.OutOfMemoryError, *, shared: bool) -> OutOfMemory:
+    """What to say in the end. With `shared`, ranks that share a base could not begin a step anew each by itself."""
+    fix = ("lower device.rows, " if shared else "lower ") + "data.batch_size or data.resolution"
+    fix += ", or set model.gradient_checkpointing = true" if shared else ""
+    what = f"the device's memory does not hold one micro-batch of {max(part.rows for part in parts)} ({error})"
+    return OutOfMemory(Problem("E-MEM-001", what, "data.batch_size", fix))

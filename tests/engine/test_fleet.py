@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from impasto.adapters.lora import LoraLayer
 from impasto.adapters.riders import Route
 from impasto.engine.device import Compute
 from impasto.engine.trainer import Trainer, draw
+from impasto.errors import OutOfMemory
 from tests.engine import fleets
 from tests.engine.fleets import FOUR, config, family, farthest, member, poisoned, train
 
@@ -167,6 +168,38 @@ def test_2_out_of_memory_falls_back_to_fewer_rows_without_losing_a_step(tiny_bas
     got = train(base, [member(base, each) for each in FOUR[:2]], 3)
     assert refused == [5]
     assert all(farthest(a, b) == 0.0 for a, b in zip(want, got, strict=True))
+
+
+def test_2_what_does_not_fit_at_all_is_computed_twice_with_the_same_numbers(tiny_base: Path) -> None:
+    base = family(tiny_base)
+    want = train(base, [member(base, FOUR[0])], 3)
+    predict, denoiser = base.predict, cast(Any, base.lending.denoiser.module)
+
+    def small_device(x, t, cond):  # type: ignore[no-untyped-def]
+        if torch.is_grad_enabled() and not denoiser.is_gradient_checkpointing:
+            raise torch.OutOfMemoryError("out of memory")
+        return predict(x, t, cond)
+
+    base.predict = small_device  # type: ignore[method-assign]
+    trainer = Trainer(base, Compute(fleets.CPU, torch.float32))
+    trainer.add(own := member(base, FOUR[0]))
+    for _ in range(3):
+        assert trainer.step() == {}
+    assert len(trainer.said) == 1
+    assert farthest(want[0], own.adapter.tensors()) == 0.0
+
+
+def test_2_what_fits_in_no_way_ends_the_run_and_says_what_to_lower(tiny_base: Path) -> None:
+    base = family(tiny_base)
+
+    def no_device(x, t, cond):  # type: ignore[no-untyped-def]
+        raise torch.OutOfMemoryError("out of memory")
+
+    base.predict = no_device  # type: ignore[method-assign]
+    trainer = Trainer(base, Compute(fleets.CPU, torch.float32))
+    trainer.add(member(base, FOUR[0]))
+    with pytest.raises(OutOfMemory, match=r"E-MEM-001 .*lower data\.batch_size or data\.resolution$"):
+        trainer.step()
 
 
 def test_3_a_members_failure_is_its_own(tiny_base: Path) -> None:
